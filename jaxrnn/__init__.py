@@ -1,0 +1,68 @@
+"""Recurrent networks as pure functions in JAX.
+
+A cell is a NamedTuple of pure functions over a parameter pytree. :func:`unroll` runs
+it over a sequence and :func:`unroll_bptt` does the same with a backward pass derived
+by hand; layers combine cells. Time is the leading axis: sequences are ``(T, *B, F)``.
+"""
+
+from . import decode as decode
+from . import diagnostics as diagnostics
+from . import initializers as initializers
+from . import losses as losses
+from . import train as train
+from ._base import Adjoint as Adjoint
+from ._base import Cell as Cell
+from ._base import Layer as Layer
+from ._bptt import bptt as bptt
+from ._bptt import unroll_bptt as unroll_bptt
+from ._cells.elman import ElmanParams as ElmanParams
+from ._cells.elman import elman as elman
+from ._cells.gru import GRUParams as GRUParams
+from ._cells.gru import gru as gru
+from ._cells.lstm import LSTMParams as LSTMParams
+from ._cells.lstm import LSTMState as LSTMState
+from ._cells.lstm import lstm as lstm
+from ._layers import BidirectionalParams as BidirectionalParams
+from ._layers import BidirectionalState as BidirectionalState
+from ._layers import DenseParams as DenseParams
+from ._layers import EmbeddingParams as EmbeddingParams
+from ._layers import bidirectional as bidirectional
+from ._layers import dense as dense
+from ._layers import embedding as embedding
+from ._layers import layer as layer
+from ._layers import stack as stack
+from ._scan import lengths_to_mask as lengths_to_mask
+from ._unroll import unroll as unroll
+
+__all__ = [
+    "Adjoint",
+    "BidirectionalParams",
+    "BidirectionalState",
+    "Cell",
+    "DenseParams",
+    "ElmanParams",
+    "EmbeddingParams",
+    "GRUParams",
+    "LSTMParams",
+    "LSTMState",
+    "Layer",
+    "bidirectional",
+    "bptt",
+    "decode",
+    "dense",
+    "diagnostics",
+    "elman",
+    "embedding",
+    "gru",
+    "initializers",
+    "layer",
+    "lengths_to_mask",
+    "losses",
+    "lstm",
+    "stack",
+    "train",
+    "unroll",
+    "unroll_bptt",
+]
+
+__version__ = "0.1.0"

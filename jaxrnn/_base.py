@@ -1,0 +1,251 @@
+"""The contract: what a cell, its adjoint and a layer are.
+
+::
+
+    forward     project (all steps at once)    ->  step (one step, in order)
+    backward    accumulate (all steps at once) <-  backward (one step, reversed)
+
+Only the recurrent product and the gates are sequential. Everything else, the
+input projection and every weight gradient, is one large matrix product over the
+whole sequence, outside the loop.
+
+A cell, an adjoint and a layer are NamedTuples of pure functions. They hold
+functions and ints, no arrays: build them once, close over them, and never pass
+them to ``jax.jit`` as data. Each field has a Protocol below that says what the
+function gets and returns; the argument names are part of the contract.
+"""
+
+from typing import NamedTuple, Protocol
+
+from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Residual, Shape, State
+
+
+class InitFn(Protocol):
+    """``init`` of a cell or layer: draw the parameters."""
+
+    def __call__(
+        self, key: Key, input_size: int, dtype: DTypeLike | None = None
+    ) -> Params:
+        """Draw parameters.
+
+        Args:
+            key: a ``jax.random`` key.
+            input_size: number of input features I.
+            dtype: floating dtype of the parameters; None takes JAX's default.
+
+        Returns:
+            A pytree of arrays, and of nothing else.
+        """
+        ...
+
+
+class InitialStateFn(Protocol):
+    """``initial_state`` of a cell or layer: the state before the first step."""
+
+    def __call__(self, params: Params, batch_shape: Shape = ()) -> State:
+        """Make the state that an unroll starts from, and that a reset restores.
+
+        Args:
+            params: parameters; sizes and dtype are read off them, and gradients
+                flow into them if the initial state is learned.
+            batch_shape: the batch dimensions ``*B``.
+
+        Returns:
+            A state with leaves ``(*B, ...)``, in float32 for 16-bit parameters.
+        """
+        ...
+
+
+class ProjectFn(Protocol):
+    """``project`` of a cell: the part of a step that no state enters."""
+
+    def __call__(self, params: Params, xs: Array) -> Array:
+        """Multiply the inputs of any number of steps by the input weights.
+
+        Args:
+            params: parameters of the cell.
+            xs: inputs ``(..., I)``; the leading dimensions are free.
+
+        Returns:
+            Pre-activations ``(..., A)``, in float32 for 16-bit parameters.
+
+        Raises:
+            ValueError: the last axis of ``xs`` is not the input size.
+            TypeError: the dtype of ``xs`` is not that of the parameters.
+        """
+        ...
+
+
+class StepFn(Protocol):
+    """``step`` of a cell: one step of time, given the projected input."""
+
+    def __call__(self, params: Params, state: State, a_x: Array) -> tuple[State, Array]:
+        """Advance the state.
+
+        Args:
+            params: parameters of the cell.
+            state: state before the step.
+            a_x: one slice ``(*B, A)`` of what ``project`` returned.
+
+        Returns:
+            ``(state, y)``: the state after the step and the output ``(*B, O)``.
+        """
+        ...
+
+
+class AdjointForwardFn(Protocol):
+    """``forward`` of an adjoint: ``step``, keeping what its transpose needs."""
+
+    def __call__(
+        self, params: Params, state: State, a_x: Array
+    ) -> tuple[State, Array, Residual]:
+        """Compute ``step`` and a residual.
+
+        Acts on the last axis only, so that it also takes all steps at once:
+        states and pre-activations with leading dimensions ``(T, *B)``.
+
+        Returns:
+            ``(state, y, residual)``; the first two equal those of ``step``.
+        """
+        ...
+
+
+class AdjointBackwardFn(Protocol):
+    """``backward`` of an adjoint: the transpose of one step."""
+
+    def __call__(
+        self, params: Params, residual: Residual, dstate: State, dy: Array
+    ) -> tuple[State, Array]:
+        """Pull cotangents back through one step.
+
+        Args:
+            params: parameters of the cell.
+            residual: what ``forward`` kept of this step.
+            dstate: cotangent of the state after the step.
+            dy: cotangent of the output ``(*B, O)``.
+
+        Returns:
+            ``(dstate_prev, da_x)``: cotangents of the state before the step and
+            of the projected input ``(*B, A)``.
+        """
+        ...
+
+
+class AccumulateFn(Protocol):
+    """``accumulate`` of an adjoint: every weight gradient, outside the loop."""
+
+    def __call__(
+        self, params: Params, xs: Array, residuals: Residual, da_xs: Array
+    ) -> tuple[Params, Array]:
+        """Sum the parameter gradients of all steps, and transpose ``project``.
+
+        Args:
+            params: parameters of the cell.
+            xs: inputs ``(T, *B, I)``.
+            residuals: residuals of all steps, stacked along time.
+            da_xs: cotangents ``(T, *B, A)`` that ``backward`` returned.
+
+        Returns:
+            ``(dparams, dxs)`` with the shapes and dtypes of ``params`` and ``xs``.
+        """
+        ...
+
+
+class Adjoint(NamedTuple):
+    """The transpose of a cell, derived by hand."""
+
+    forward: AdjointForwardFn
+    backward: AdjointBackwardFn
+    accumulate: AccumulateFn
+
+
+class Cell(NamedTuple):
+    """One step of a recurrence, split into what time orders and what it does not.
+
+    ``step`` after ``project`` is the whole cell: stepping it by hand, in chunks or
+    with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
+    ``adjoint`` may be None: ``unroll`` works, ``unroll_bptt`` raises ValueError.
+    """
+
+    init: InitFn
+    initial_state: InitialStateFn
+    project: ProjectFn
+    step: StepFn
+    output_size: int
+    adjoint: Adjoint | None = None
+
+
+class UnrollFn(Protocol):
+    """The signature of ``unroll``, ``unroll_bptt`` and every other unroll."""
+
+    def __call__(
+        self,
+        cell: Cell,
+        params: Params,
+        xs: ArrayLike,
+        state: State | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        reverse: bool = False,
+    ) -> tuple[State, Array]:
+        """Run ``cell`` over time; see :func:`jaxrnn.unroll`."""
+        ...
+
+
+class ApplyFn(Protocol):
+    """``apply`` of a layer: a whole sequence."""
+
+    def __call__(
+        self,
+        params: Params,
+        xs: ArrayLike,
+        state: State | None = None,
+        *,
+        mask: ArrayLike | None = None,
+        resets: ArrayLike | None = None,
+        key: Key | None = None,
+    ) -> tuple[State, Array]:
+        """Map a sequence to a sequence.
+
+        Args:
+            params: parameters of the layer.
+            xs: inputs ``(T, *B, I)``.
+            state: state before the first step; None takes the initial state.
+            mask: bool ``(T, *B)``; where False the state is held, the output is
+                zero, and whatever the input holds reaches nothing.
+            resets: bool ``(T, *B)``; where True the state is replaced by the
+                initial state before the input of that step is consumed.
+            key: randomness for layers that draw any; None evaluates without.
+
+        Returns:
+            ``(state, ys)``: the final state and the outputs ``(T, *B, O)``.
+        """
+        ...
+
+
+class LayerStepFn(Protocol):
+    """``step`` of a layer: streaming, one input at a time."""
+
+    def __call__(
+        self, params: Params, state: State, x: ArrayLike
+    ) -> tuple[State, Array]:
+        """Advance by one input ``x (*B, I)``.
+
+        Returns:
+            ``(state, y)`` as ``apply`` would for this step.
+
+        Raises:
+            ValueError: the layer needs inputs from the future.
+        """
+        ...
+
+
+class Layer(NamedTuple):
+    """A map from sequences to sequences: recurrent, stacked, or time-distributed."""
+
+    init: InitFn
+    initial_state: InitialStateFn
+    apply: ApplyFn
+    step: LayerStepFn
+    output_size: int

@@ -1,0 +1,1 @@
+"""The cells: one file, one cell, one page of maths."""

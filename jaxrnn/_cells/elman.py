@@ -1,0 +1,224 @@
+"""The simple recurrent network of Elman.
+
+Forward, with ``s`` any activation::
+
+    a_x = x W_x + b                             project
+    a   = a_x + h_prev W_h
+    h   = s(a)
+    y   = h
+
+Backward, with ``dh = dL/dh + dL/dy``::
+
+    da     = s'(a) * dh
+    dh_prev = da W_h^T
+
+    tanh:        s'(a) = 1 - h^2
+    ReLU:        s'(a) = 1 where h > 0, else 0
+    leaky ReLU:  s'(a) = 1 where h >= 0, else 0.01
+
+Accumulated over all steps::
+
+    dW_x = sum x^T da        dW_h = sum h_prev^T da
+    db   = sum da            dx   = da W_x^T
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._base import Adjoint, Cell
+from .._checks import check_features, check_floating, check_size
+from .._precision import (
+    accumulation_dtype,
+    add_bias,
+    dot,
+    dot_transposed,
+    leading_sum,
+    outer_sum,
+)
+from .._typing import Array, DTypeLike, Key, Shape
+from ..initializers import Initializer, glorot_uniform, orthogonal
+
+Activation = Callable[[Array], Array]
+
+
+class ElmanParams(NamedTuple):
+    """Parameters of :func:`elman`."""
+
+    w_x: Array  # (I, H)
+    w_h: Array  # (H, H)
+    b: Array  # (H,)
+
+
+class ElmanResidual(NamedTuple):
+    """What the backward pass of a step needs."""
+
+    h_prev: Array  # (*B, H)
+    a: Array  # (*B, H)
+    h: Array  # (*B, H)
+
+
+def elman_init(
+    key: Key,
+    input_size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    hidden_size: int,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = orthogonal,
+) -> ElmanParams:
+    """Draw the weights; the bias is zero."""
+    input_size = check_size("input_size", input_size)
+    float_dtype = check_floating("dtype", dtype)
+    key_x, key_h = jax.random.split(key)
+    return ElmanParams(
+        w_x=w_x_init(key_x, (input_size, hidden_size), float_dtype),
+        w_h=w_h_init(key_h, (hidden_size, hidden_size), float_dtype),
+        b=jnp.zeros((hidden_size,), float_dtype),
+    )
+
+
+def elman_initial_state(params: ElmanParams, batch_shape: Shape = ()) -> Array:
+    """Zeros ``(*B, H)``."""
+    size = params.w_h.shape[0]
+    return jnp.zeros((*batch_shape, size), accumulation_dtype(params.w_h.dtype))
+
+
+def elman_project(params: ElmanParams, xs: Array) -> Array:
+    """``xs W_x + b``, shape ``(..., H)``."""
+    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
+    return add_bias(dot(xs, params.w_x), params.b)
+
+
+def elman_step(
+    params: ElmanParams, state: Array, a_x: Array, *, activation: Activation = jnp.tanh
+) -> tuple[Array, Array]:
+    """One step; the output is the new hidden state."""
+    state, y, _ = elman_forward(params, state, a_x, activation=activation)
+    return state, y
+
+
+def elman_forward(
+    params: ElmanParams, state: Array, a_x: Array, *, activation: Activation = jnp.tanh
+) -> tuple[Array, Array, ElmanResidual]:
+    """One step and its residual."""
+    a = a_x + dot(state, params.w_h)
+    h = activation(a)
+    residual = ElmanResidual(h_prev=state, a=a, h=h)
+    return h, h.astype(params.w_h.dtype), residual
+
+
+def elman_backward(
+    params: ElmanParams,
+    residual: ElmanResidual,
+    dstate: Array,
+    dy: Array,
+    *,
+    activation: Activation = jnp.tanh,
+) -> tuple[Array, Array]:
+    """Transpose of one step."""
+    dh = dstate + dy.astype(dstate.dtype)
+    da = activation_pullback(activation, residual.a, residual.h, dh)
+    return dot_transposed(da, params.w_h), da
+
+
+def elman_accumulate(
+    params: ElmanParams, xs: Array, residuals: ElmanResidual, da_xs: Array
+) -> tuple[ElmanParams, Array]:
+    """Weight gradients of all steps, and the transpose of ``project``."""
+    dparams = ElmanParams(
+        w_x=outer_sum(xs, da_xs, params.w_x),
+        w_h=outer_sum(residuals.h_prev, da_xs, params.w_h),
+        b=leading_sum(da_xs, params.b),
+    )
+    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def _tanh_derivative(h: Array) -> Array:
+    return 1 - h * h
+
+
+def _relu_derivative(h: Array) -> Array:
+    return (h > 0).astype(h.dtype)
+
+
+def _leaky_relu_derivative(h: Array) -> Array:
+    return jnp.where(h >= 0, jnp.ones_like(h), jnp.full_like(h, 0.01))
+
+
+_DERIVATIVES: dict[Callable[..., Array], Callable[[Array], Array]] = {
+    jnp.tanh: _tanh_derivative,
+    jax.nn.tanh: _tanh_derivative,
+    jax.lax.tanh: _tanh_derivative,
+    jax.nn.relu: _relu_derivative,
+    jax.nn.leaky_relu: _leaky_relu_derivative,
+}
+
+
+def activation_pullback(activation: Activation, a: Array, h: Array, dh: Array) -> Array:
+    """``da`` for ``h = activation(a)``: by formula where built in, else by JAX."""
+    derivative = _DERIVATIVES.get(activation)
+    if derivative is not None:
+        return derivative(h) * dh
+    _, pull = jax.vjp(activation, a)
+    return pull(dh)[0]
+
+
+def elman(
+    hidden_size: int,
+    *,
+    activation: Activation = jnp.tanh,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = orthogonal,
+) -> Cell:
+    """Simple recurrent cell: ``h = s(x W_x + h_prev W_h + b)``.
+
+    The state is ``h (*B, H)`` and so is the output.
+
+    Args:
+        hidden_size: H.
+        activation: s, any function of arrays; the adjoint has formulas for
+            ``jnp.tanh``, ``jax.nn.relu`` and ``jax.nn.leaky_relu`` (slope 0.01) and
+            takes the derivative of others from JAX.
+        w_x_init: initialiser of ``w_x (I, H)``.
+        w_h_init: initialiser of ``w_h (H, H)``.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`ElmanParams`.
+
+    Raises:
+        ValueError: ``hidden_size`` is below 1.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+
+    Differs from ``torch.nn.RNN`` in having one bias instead of two, whose sum it is.
+
+    References:
+        Elman, Finding structure in time, 1990.
+
+    >>> cell = elman(5, activation=jax.nn.relu)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state = cell.initial_state(params, (3,))
+    >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))
+    >>> y.shape
+    (3, 5)
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    if not callable(activation):
+        raise TypeError(f"activation must be a function of arrays, got {activation!r}")
+    return Cell(
+        init=functools.partial(
+            elman_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
+        ),
+        initial_state=elman_initial_state,
+        project=elman_project,
+        step=functools.partial(elman_step, activation=activation),
+        output_size=hidden_size,
+        adjoint=Adjoint(
+            forward=functools.partial(elman_forward, activation=activation),
+            backward=functools.partial(elman_backward, activation=activation),
+            accumulate=elman_accumulate,
+        ),
+    )

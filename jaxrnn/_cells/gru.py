@@ -1,0 +1,286 @@
+"""Gated recurrent unit, in both published forms.
+
+Forward, with ``s`` the logistic sigmoid and gates in the order r, z, n; the reset
+gate multiplies after the recurrent product (``reset_after=True``) or before it::
+
+    a_x = x W_x + b                             project
+    a_h = h_prev W_h + b_h
+    r   = s(a_x_r + a_h_r)
+    z   = s(a_x_z + a_h_z)
+    n   = tanh(a_x_n + r * a_h_n)                        after
+    n   = tanh(a_x_n + (r * h_prev) W_n + b_h_n)         before
+    h   = (1 - z) * n + z * h_prev
+    y   = h
+
+Backward, with ``dh = dL/dh + dL/dy``::
+
+    da_n = dh * (1 - z)      * (1 - n^2)
+    da_z = dh * (h_prev - n) * z * (1 - z)
+
+    after:   da_r    = da_n * a_h_n * r * (1 - r)
+             da_h    = (da_r, da_z, r * da_n)
+             dh_prev = dh * z + da_h W_h^T
+
+    before:  dq      = da_n W_n^T               with q = r * h_prev
+             da_r    = dq * h_prev * r * (1 - r)
+             dh_prev = dh * z + dq * r + (da_r, da_z) W_rz^T
+
+    da_x = (da_r, da_z, da_n)
+
+Accumulated over all steps::
+
+    dW_x = sum x^T da_x      dx = da_x W_x^T      db = sum da_x
+
+    after:   dW_h  = sum h_prev^T da_h            db_h = sum da_h
+    before:  dW_rz = sum h_prev^T (da_r, da_z)    db_h = sum da_x
+             dW_n  = sum (r * h_prev)^T da_n
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._base import Adjoint, Cell
+from .._checks import check_features, check_floating, check_size
+from .._precision import (
+    accumulation_dtype,
+    add_bias,
+    dot,
+    dot_transposed,
+    leading_sum,
+    outer_sum,
+)
+from .._typing import Array, DTypeLike, Key, Shape
+from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
+
+NUM_GATES = 3
+
+
+class GRUParams(NamedTuple):
+    """Parameters of :func:`gru`; gates in the order r, z, n."""
+
+    w_x: Array  # (I, 3H)
+    w_h: Array  # (H, 3H)
+    b: Array  # (3H,), added to the input product
+    b_h: Array  # (3H,), added to the recurrent product
+
+
+class GRUResidual(NamedTuple):
+    """What the backward pass of a step needs."""
+
+    h_prev: Array  # (*B, H), as all below
+    r: Array
+    z: Array
+    n: Array
+    m: Array  # what r multiplies: a_h_n after, h_prev before
+
+
+def gru_init(
+    key: Key,
+    input_size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    hidden_size: int,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = orthogonal,
+) -> GRUParams:
+    """Draw the weights gate by gate; the biases are zero."""
+    input_size = check_size("input_size", input_size)
+    float_dtype = check_floating("dtype", dtype)
+    key_x, key_h = jax.random.split(key)
+    width = NUM_GATES * hidden_size
+    return GRUParams(
+        w_x=per_gate(w_x_init, NUM_GATES)(key_x, (input_size, width), float_dtype),
+        w_h=per_gate(w_h_init, NUM_GATES)(key_h, (hidden_size, width), float_dtype),
+        b=jnp.zeros((width,), float_dtype),
+        b_h=jnp.zeros((width,), float_dtype),
+    )
+
+
+def gru_initial_state(params: GRUParams, batch_shape: Shape = ()) -> Array:
+    """Zeros ``(*B, H)``."""
+    shape = (*batch_shape, params.w_h.shape[0])
+    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
+
+
+def gru_project(params: GRUParams, xs: Array) -> Array:
+    """``xs W_x + b``, shape ``(..., 3H)``."""
+    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
+    return add_bias(dot(xs, params.w_x), params.b)
+
+
+def _split(a: Array) -> tuple[Array, Array]:
+    """The gates r and z ``(*B, 2H)``, and the candidate n ``(*B, H)``."""
+    size = a.shape[-1] // NUM_GATES
+    return a[..., : 2 * size], a[..., 2 * size :]
+
+
+def _output(
+    params: GRUParams, residual: GRUResidual
+) -> tuple[Array, Array, GRUResidual]:
+    h_prev, _, z, n, _ = residual
+    h = (1 - z) * n + z * h_prev
+    return h, h.astype(params.w_h.dtype), residual
+
+
+def gru_forward(
+    params: GRUParams, state: Array, a_x: Array
+) -> tuple[Array, Array, GRUResidual]:
+    """One step with the reset after the product, and its residual."""
+    a_x_rz, a_x_n = _split(a_x)
+    a_h_rz, a_h_n = _split(add_bias(dot(state, params.w_h), params.b_h))
+    r, z = jnp.split(jax.nn.sigmoid(a_x_rz + a_h_rz), 2, axis=-1)
+    n = jnp.tanh(a_x_n + r * a_h_n)
+    return _output(params, GRUResidual(h_prev=state, r=r, z=z, n=n, m=a_h_n))
+
+
+def gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
+    """One step with the reset after the product; the output is the new state."""
+    state, y, _ = gru_forward(params, state, a_x)
+    return state, y
+
+
+def gru_backward(
+    params: GRUParams, residual: GRUResidual, dstate: Array, dy: Array
+) -> tuple[Array, Array]:
+    """Transpose of one step with the reset after the product."""
+    h_prev, r, z, n, a_h_n = residual
+    dh = dstate + dy.astype(dstate.dtype)
+    da_n = dh * (1 - z) * (1 - n * n)
+    da_z = dh * (h_prev - n) * z * (1 - z)
+    da_r = da_n * a_h_n * r * (1 - r)
+    da_h = jnp.concatenate([da_r, da_z, r * da_n], axis=-1)
+    dh_prev = dh * z + dot_transposed(da_h, params.w_h)
+    return dh_prev, jnp.concatenate([da_r, da_z, da_n], axis=-1)
+
+
+def gru_accumulate(
+    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
+) -> tuple[GRUParams, Array]:
+    """Weight gradients of all steps, and the transpose of ``project``."""
+    da_rz, da_n = _split(da_xs)
+    da_hs = jnp.concatenate([da_rz, residuals.r * da_n], axis=-1)
+    dparams = GRUParams(
+        w_x=outer_sum(xs, da_xs, params.w_x),
+        w_h=outer_sum(residuals.h_prev, da_hs, params.w_h),
+        b=leading_sum(da_xs, params.b),
+        b_h=leading_sum(da_hs, params.b_h),
+    )
+    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def gru_before_forward(
+    params: GRUParams, state: Array, a_x: Array
+) -> tuple[Array, Array, GRUResidual]:
+    """One step with the reset before the product, and its residual."""
+    a_x_rz, a_x_n = _split(a_x)
+    w_rz, w_n = _split(params.w_h)
+    b_h_rz, b_h_n = _split(params.b_h)
+    a_h_rz = add_bias(dot(state, w_rz), b_h_rz)
+    r, z = jnp.split(jax.nn.sigmoid(a_x_rz + a_h_rz), 2, axis=-1)
+    n = jnp.tanh(a_x_n + add_bias(dot(r * state, w_n), b_h_n))
+    return _output(params, GRUResidual(h_prev=state, r=r, z=z, n=n, m=state))
+
+
+def gru_before_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
+    """One step with the reset before the product; the output is the new state."""
+    state, y, _ = gru_before_forward(params, state, a_x)
+    return state, y
+
+
+def gru_before_backward(
+    params: GRUParams, residual: GRUResidual, dstate: Array, dy: Array
+) -> tuple[Array, Array]:
+    """Transpose of one step with the reset before the product."""
+    h_prev, r, z, n, _ = residual
+    w_rz, w_n = _split(params.w_h)
+    dh = dstate + dy.astype(dstate.dtype)
+    da_n = dh * (1 - z) * (1 - n * n)
+    da_z = dh * (h_prev - n) * z * (1 - z)
+    dq = dot_transposed(da_n, w_n)
+    da_r = dq * h_prev * r * (1 - r)
+    da_rz = jnp.concatenate([da_r, da_z], axis=-1)
+    dh_prev = dh * z + dq * r + dot_transposed(da_rz, w_rz)
+    return dh_prev, jnp.concatenate([da_rz, da_n], axis=-1)
+
+
+def gru_before_accumulate(
+    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
+) -> tuple[GRUParams, Array]:
+    """Weight gradients of all steps, and the transpose of ``project``."""
+    h_prev, r = residuals.h_prev, residuals.r
+    w_rz, w_n = _split(params.w_h)
+    da_rz, da_n = _split(da_xs)
+    dw_rz = outer_sum(h_prev, da_rz, w_rz)
+    dw_n = outer_sum(r * h_prev, da_n, w_n)
+    dparams = GRUParams(
+        w_x=outer_sum(xs, da_xs, params.w_x),
+        w_h=jnp.concatenate([dw_rz, dw_n], axis=-1),
+        b=leading_sum(da_xs, params.b),
+        b_h=leading_sum(da_xs, params.b_h),
+    )
+    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def gru(
+    hidden_size: int,
+    *,
+    reset_after: bool = True,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = orthogonal,
+) -> Cell:
+    """Gated recurrent unit: ``h = (1 - z) n + z h_prev``.
+
+    The state is ``h (*B, H)`` and so is the output.
+
+    Args:
+        hidden_size: H.
+        reset_after: True multiplies the reset gate after the recurrent product, as
+            torch and cuDNN do; False before it, as in the paper's last version.
+            Trained weights of one form do not fit the other.
+        w_x_init: initialiser of one gate's block ``(I, H)`` of ``w_x``.
+        w_h_init: initialiser of one gate's block ``(H, H)`` of ``w_h``.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`GRUParams`, the same for both forms.
+
+    Raises:
+        ValueError: ``hidden_size`` is below 1.
+        TypeError: ``hidden_size`` is not an int.
+
+    Same gates and biases as ``torch.nn.GRU``, with transposed weights. Differs from
+    Keras in the order of the gates (z, r, n there) and, without ``reset_after``, in
+    keeping ``b_h``; from Haiku in that z keeps the old state rather than the new.
+
+    References:
+        Cho et al., Learning phrase representations using RNN encoder-decoder for
+        statistical machine translation, 2014.
+
+    >>> cell = gru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state = cell.initial_state(params, (3,))
+    >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))
+    >>> y.shape
+    (3, 5)
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    if reset_after:
+        step = gru_step
+        adjoint = Adjoint(gru_forward, gru_backward, gru_accumulate)
+    else:
+        step = gru_before_step
+        adjoint = Adjoint(
+            gru_before_forward, gru_before_backward, gru_before_accumulate
+        )
+    return Cell(
+        init=functools.partial(
+            gru_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
+        ),
+        initial_state=gru_initial_state,
+        project=gru_project,
+        step=step,
+        output_size=hidden_size,
+        adjoint=adjoint,
+    )

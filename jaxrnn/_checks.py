@@ -1,0 +1,107 @@
+"""Checks of static facts: shapes, dtypes, structures. None looks at a value.
+
+Each raises while tracing and names the argument, what was expected and what came.
+"""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array, ArrayLike, DTypeLike, Shape, State
+
+
+def check_size(name: str, value: Any) -> int:
+    """Return ``value`` as an int of at least 1."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be an int, got {value!r}")
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{name} must be an int, got {value!r} of type {type(value).__name__}"
+        ) from None
+    if size < 1:
+        raise ValueError(f"{name} must be at least 1, got {size}")
+    return size
+
+
+def check_floating(name: str, dtype: DTypeLike | None) -> Any:
+    """Return a floating dtype; None gives JAX's default."""
+    resolved = jnp.zeros((), dtype).dtype
+    if not jnp.issubdtype(resolved, jnp.floating):
+        raise TypeError(f"{name} must be a floating dtype, got {resolved.name}")
+    return resolved
+
+
+def check_integers(name: str, values: ArrayLike) -> Array:
+    """Return ``values`` as an integer array."""
+    array = jnp.asarray(values)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(f"{name} must be integers, got dtype {array.dtype.name}")
+    return array
+
+
+def check_features(name: str, x: Array, size: int, dtype: Any) -> None:
+    """Check that ``x`` is ``(..., size)`` in the dtype of the parameters."""
+    if x.ndim < 1 or x.shape[-1] != size:
+        raise ValueError(
+            f"{name} must have {size} features on its last axis, as the parameters "
+            f"have, got shape {x.shape}"
+        )
+    if x.dtype != dtype:
+        hint = (
+            "integer tokens need jaxrnn.embedding or jax.nn.one_hot first"
+            if jnp.issubdtype(x.dtype, jnp.integer)
+            else f"cast with {name}.astype({jnp.dtype(dtype).name!r})"
+        )
+        raise TypeError(
+            f"{name} must have dtype {jnp.dtype(dtype).name}, as the parameters have, "
+            f"got {x.dtype.name}: {hint}"
+        )
+
+
+def check_sequence(name: str, values: ArrayLike) -> Array:
+    """Return ``values`` as an array of shape ``(T, *B, F)``."""
+    xs = jnp.asarray(values)
+    if xs.ndim < 2:
+        raise ValueError(
+            f"{name} must have shape (T, *B, F), time first and features last, so at "
+            f"least 2 axes, got shape {xs.shape}"
+        )
+    return xs
+
+
+def check_flags(name: str, values: ArrayLike | None, shape: Shape) -> Array | None:
+    """Return ``values`` (a mask or resets) as a bool array of ``shape`` (T, *B)."""
+    if values is None:
+        return None
+    flags = jnp.asarray(values)
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name} must be boolean, got dtype {flags.dtype.name}")
+    if flags.shape != shape:
+        raise ValueError(
+            f"{name} must have shape (T, *B) = {shape}, got shape {flags.shape}"
+        )
+    return flags
+
+
+def check_like(name: str, tree: State, expected: State) -> State:
+    """Return ``tree`` as arrays, with the structure, shapes and dtypes expected."""
+    want, got = jax.tree.structure(expected), jax.tree.structure(tree)
+    if want != got:
+        raise ValueError(f"{name} must have the structure {want}, got {got}")
+    tree = jax.tree.map(jnp.asarray, tree)
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    for (path, leaf), like in zip(leaves, jax.tree.leaves(expected), strict=True):
+        where = name + jax.tree_util.keystr(path)
+        if leaf.shape != like.shape:
+            raise ValueError(
+                f"{where} must have shape {like.shape}, got shape {leaf.shape}"
+            )
+        if leaf.dtype != like.dtype:
+            raise TypeError(
+                f"{where} must have dtype {like.dtype.name}, got {leaf.dtype.name}"
+            )
+    return tree

@@ -1,0 +1,76 @@
+"""Matrix products that keep 16-bit operands and accumulate in float32.
+
+The dtype of the parameters is the dtype of every matrix product's operands. Sums,
+states and pre-activations live in the *accumulation dtype*: float32 for float16
+and bfloat16, otherwise the dtype itself (Micikevicius et al., Mixed precision
+training, 2018).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._typing import Array, DTypeLike, Params
+
+
+def accumulation_dtype(dtype: DTypeLike) -> Any:
+    """Float32 for 16-bit floats, otherwise ``dtype``."""
+    dtype = jnp.dtype(dtype)
+    narrow_float = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+    return jnp.dtype(jnp.float32) if narrow_float else dtype
+
+
+def dot(x: Array, w: Array) -> Array:
+    """``x (..., I) @ w (I, A)``, operands in w's dtype, sums in the wider one."""
+    contract = (((x.ndim - 1,), (0,)), ((), ()))
+    return lax.dot_general(
+        x.astype(w.dtype),
+        w,
+        contract,
+        preferred_element_type=accumulation_dtype(w.dtype),
+    )
+
+
+def dot_transposed(da: Array, w: Array) -> Array:
+    """``da (..., A) @ w.T``: pulls a cotangent back through :func:`dot`."""
+    contract = (((da.ndim - 1,), (1,)), ((), ()))
+    return lax.dot_general(
+        da.astype(w.dtype),
+        w,
+        contract,
+        preferred_element_type=accumulation_dtype(w.dtype),
+    )
+
+
+def outer_sum(xs: Array, das: Array, like: Array) -> Array:
+    """Sum over all leading axes of ``x^T da``: the gradient of a weight ``like``."""
+    axes = tuple(range(xs.ndim - 1))
+    total = lax.dot_general(
+        xs.astype(like.dtype),
+        das.astype(like.dtype),
+        ((axes, axes), ((), ())),
+        preferred_element_type=accumulation_dtype(like.dtype),
+    )
+    return total.astype(like.dtype)
+
+
+def leading_sum(das: Array, like: Array) -> Array:
+    """Sum over all leading axes of ``da``: the gradient of a bias ``like``."""
+    return das.sum(axis=tuple(range(das.ndim - 1))).astype(like.dtype)
+
+
+def add_bias(a: Array, b: Array) -> Array:
+    """``a + b`` in the accumulation dtype of ``a``."""
+    return a + b.astype(a.dtype)
+
+
+def widen(params: Params) -> Params:
+    """Parameters in their accumulation dtypes, so that cotangents sum in those."""
+    return jax.tree.map(lambda p: p.astype(accumulation_dtype(p.dtype)), params)
+
+
+def narrow(wide: Params, params: Params) -> Params:
+    """``wide`` in the dtypes of ``params`` again: the inverse of :func:`widen`."""
+    return jax.tree.map(lambda w, p: w.astype(p.dtype), wide, params)

@@ -1,0 +1,161 @@
+"""The one scan over time, masked, resettable and reversible, and its transpose."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._checks import check_integers
+from ._typing import Array, ArrayLike, State
+
+
+def select(condition: Array, on_true: Any, on_false: Any) -> Any:
+    """Choose between two pytrees with leaves ``(*B, ...)`` by a bool ``(*B)``.
+
+    Never a product with the condition: a NaN that is not chosen must not remain.
+    """
+
+    def choose(a, b):
+        axes = condition.shape + (1,) * (a.ndim - condition.ndim)
+        return jnp.where(condition.reshape(axes), a, b)
+
+    return jax.tree.map(choose, on_true, on_false)
+
+
+def zeros_like(tree: Any) -> Any:
+    """A pytree of zeros of the shapes and dtypes of ``tree``."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def segment_resets(resets: Array, *, reverse: bool) -> Array:
+    """Where the state is renewed, in the order in which the steps are taken.
+
+    ``resets`` marks the first step of each segment. Forward, that is where a
+    segment is entered. In reverse it is entered at its last step, which is the one
+    before the next segment's first.
+    """
+    if not reverse:
+        return resets
+    return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
+
+
+def masked_step(
+    step: Callable[[State, Any], tuple[State, Any]], fresh: State
+) -> Callable[[State, Any], tuple[State, Any]]:
+    """``step`` with reset before it and mask after it, as a body for ``lax.scan``.
+
+    Args:
+        step: ``(state, x) -> (state, y)``.
+        fresh: the state that a reset restores.
+
+    Returns:
+        ``(state, (x, valid, reset)) -> (state, y)``; ``valid`` and ``reset`` are bool
+        ``(*B)`` or None.
+    """
+
+    def body(state, inputs):
+        x, valid, reset = inputs
+        if reset is not None:
+            state = select(reset, fresh, state)
+        new_state, y = step(state, x)
+        if valid is not None:
+            new_state = select(valid, new_state, state)
+            y = select(valid, y, zeros_like(y))
+        return new_state, y
+
+    return body
+
+
+def masked_scan(
+    step: Callable[[State, Any], tuple[State, Any]],
+    state: State,
+    xs: Any,
+    *,
+    fresh: State,
+    mask: Array | None,
+    resets: Array | None,
+    reverse: bool,
+) -> tuple[State, Any]:
+    """Scan ``step`` over time.
+
+    Args:
+        step: ``(state, x) -> (state, y)``.
+        state: state before the first step taken.
+        xs: pytree with leaves ``(T, *B, ...)``.
+        fresh: the state that a reset restores.
+        mask: bool ``(T, *B)`` or None; where False, state held and output zero.
+        resets: bool ``(T, *B)`` or None, as :func:`segment_resets` gives them.
+        reverse: take the steps from the last to the first.
+
+    Returns:
+        ``(state, ys)``; outputs stay at their own time.
+    """
+    body = masked_step(step, fresh)
+    return lax.scan(body, state, (xs, mask, resets), reverse=reverse)
+
+
+def masked_scan_transposed(
+    backward: Callable[[State, Any], tuple[State, Any]],
+    dstate: State,
+    dys: Any,
+    *,
+    mask: Array | None,
+    resets: Array | None,
+    reverse: bool,
+) -> tuple[State, State, Any]:
+    """Scan the transpose of a step against the order of :func:`masked_scan`.
+
+    Each line of the body is the transpose of one of :func:`masked_step`, from the
+    last to the first: a held state hands its cotangent on, a replaced state hands it
+    to ``fresh``.
+
+    Args:
+        backward: ``(dstate, dy) -> (dstate_prev, da)``; ``dy`` may carry residuals.
+        dstate: cotangent of the final state.
+        dys: pytree with leaves ``(T, *B, ...)``.
+        mask, resets, reverse: as they were given to :func:`masked_scan`.
+
+    Returns:
+        ``(dstate, dfresh, das)``: cotangents of the first state, of the fresh state
+        and of the inputs of all steps.
+    """
+
+    def body(carry, inputs):
+        dstate, dfresh = carry
+        dy, valid, reset = inputs
+        dprevious, da = backward(dstate, dy)
+        if valid is not None:
+            dprevious = select(valid, dprevious, dstate)
+            da = select(valid, da, zeros_like(da))
+        if reset is not None:
+            none = zeros_like(dprevious)
+            dfresh = jax.tree.map(jnp.add, dfresh, select(reset, dprevious, none))
+            dprevious = select(reset, none, dprevious)
+        return (dprevious, dfresh), da
+
+    carry = (dstate, zeros_like(dstate))
+    carry, das = lax.scan(body, carry, (dys, mask, resets), reverse=not reverse)
+    return *carry, das
+
+
+def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
+    """Mask of right-padded sequences.
+
+    Args:
+        lengths: int ``(*B)``, number of valid steps; 0 masks a row entirely.
+        num_steps: T, the padded length.
+
+    Returns:
+        bool ``(T, *B)``, True at the first ``lengths`` steps.
+
+    Raises:
+        TypeError: ``lengths`` is not of an integer dtype, or ``num_steps`` no int.
+
+    >>> lengths_to_mask(jnp.array([2, 0, 3]), 3).astype(int).T.tolist()
+    [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
+    """
+    lengths = check_integers("lengths", lengths)
+    steps = jnp.arange(num_steps, dtype=lengths.dtype)
+    return steps.reshape((-1,) + (1,) * lengths.ndim) < lengths

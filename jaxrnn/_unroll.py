@@ -1,0 +1,118 @@
+"""``unroll``: project once, scan the step; JAX differentiates it."""
+
+from typing import NamedTuple
+
+from ._base import Cell
+from ._checks import check_flags, check_like, check_sequence
+from ._precision import narrow, widen
+from ._scan import masked_scan, segment_resets, select, zeros_like
+from ._typing import Array, ArrayLike, Params, State
+
+
+class Sequence(NamedTuple):
+    """The arguments of an unroll, checked and ready for the scan."""
+
+    xs: Array  # (T, *B, I), zero where masked
+    state: State  # before the first step taken
+    fresh: State  # what a reset restores
+    mask: Array | None  # (T, *B)
+    resets: Array | None  # (T, *B), in the order of the scan
+
+
+def prepare(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None,
+    mask: ArrayLike | None,
+    resets: ArrayLike | None,
+    reverse: bool,
+) -> Sequence:
+    """Check the arguments of an unroll and give each its final form."""
+    inputs = check_sequence("xs", xs)
+    valid = check_flags("mask", mask, inputs.shape[:-1])
+    starts = check_flags("resets", resets, inputs.shape[:-1])
+    fresh = cell.initial_state(params, inputs.shape[1:-1])
+    state = fresh if state is None else check_like("state", state, fresh)
+    if valid is not None:
+        # Garbage times a zero cotangent is garbage: it must not enter the products.
+        inputs = select(valid, inputs, zeros_like(inputs))
+    if starts is not None:
+        starts = segment_resets(starts, reverse=reverse)
+    return Sequence(xs=inputs, state=state, fresh=fresh, mask=valid, resets=starts)
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[State, Array]:
+    """Run a cell over time.
+
+    Equal to this loop, whatever the number of batch dimensions::
+
+        for t in range(T):                        # reversed(range(T)) if reverse
+            if resets is not None and resets[t]:  # reverse: if resets[t + 1]
+                state = cell.initial_state(params, batch_shape)
+            if mask is None or mask[t]:
+                state, ys[t] = cell.step(params, state, cell.project(params, xs[t]))
+            else:
+                ys[t] = 0                         # and the state is held
+
+    The input projection is one product over the whole sequence; only the recurrent
+    product and the gates are in the loop. JAX differentiates it: ``grad``, ``jvp``,
+    ``vmap``, Hessians and checkpointing all apply. For reverse mode alone
+    :func:`unroll_bptt` gives the same values and gradients.
+
+    Args:
+        cell: what to run.
+        params: parameters of ``cell``.
+        xs: inputs ``(T, *B, I)``, in the dtype of ``params``.
+        state: state before the first step taken; None takes the initial state.
+        mask: bool ``(T, *B)``. Where False the state is held, the output is zero
+            and the input reaches nothing, whatever it holds, NaN included.
+        resets: bool ``(T, *B)``, True at the first step of each segment. The state
+            is replaced by the initial state before that input is consumed, and no
+            gradient crosses; at a masked step too. In reverse, each segment starts
+            afresh at its last step, so that packed segments equal segments alone.
+        reverse: take the steps from the last to the first; outputs stay at their
+            own time, and padding needs no flips: the state waits through it.
+
+    Returns:
+        ``(state, ys)``: the state after the last step taken and the outputs
+        ``(T, *B, O)``.
+
+    Raises:
+        ValueError: a shape or the structure of ``state`` does not fit.
+        TypeError: a dtype does not fit; ``mask`` or ``resets`` is not boolean.
+
+    Differs from torch: time leads, and a mask replaces packed sequences; from Keras:
+    a reversed scan does not reverse its outputs.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.gru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state, ys = jaxrnn.unroll(cell, params, jax.numpy.ones((7, 3, 2)))
+    >>> state.shape, ys.shape
+    ((3, 5), (7, 3, 5))
+    """
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    wide = widen(params)
+
+    def step(state, a_x):
+        return cell.step(narrow(wide, params), state, a_x)
+
+    return masked_scan(
+        step,
+        sequence.state,
+        cell.project(params, sequence.xs),
+        fresh=sequence.fresh,
+        mask=sequence.mask,
+        resets=sequence.resets,
+        reverse=reverse,
+    )

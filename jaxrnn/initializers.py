@@ -1,0 +1,86 @@
+"""Initialisers of recurrent weights, gate by gate.
+
+An initialiser is ``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``,
+and any of those can be passed to a cell. The matrices of a cell with G gates are
+stored side by side, ``(I, G * H)``; what is right for one matrix (orthogonality, a
+fan-based scale) is wrong for their concatenation, so cells apply them per gate.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers
+
+from ._precision import accumulation_dtype
+from ._typing import Array, DTypeLike, Key, Shape
+
+Initializer: TypeAlias = Callable[[Key, Shape, DTypeLike], Array]
+
+__all__ = ["Initializer", "glorot_uniform", "orthogonal", "per_gate"]
+
+
+def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
+    """Uniform on +-sqrt(6 / (fan_in + fan_out)).
+
+    Args:
+        key: a ``jax.random`` key.
+        shape: ``(fan_in, fan_out)``.
+        dtype: floating dtype.
+
+    Returns:
+        An array of ``shape``.
+
+    References:
+        Glorot and Bengio, Understanding the difficulty of training deep feedforward
+        neural networks, 2010.
+    """
+    return initializers.glorot_uniform()(key, shape, dtype)
+
+
+def orthogonal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
+    """Orthogonal matrix, uniformly distributed; computed in at least float32.
+
+    Args:
+        key: a ``jax.random`` key.
+        shape: ``(rows, columns)``; orthonormal along the shorter side.
+        dtype: floating dtype.
+
+    Returns:
+        An array of ``shape``.
+
+    References:
+        Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep
+        linear neural networks, 2014.
+    """
+    wide = initializers.orthogonal()(key, shape, accumulation_dtype(dtype))
+    return wide.astype(dtype)
+
+
+def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
+    """Draw each of ``num_gates`` blocks of columns on its own.
+
+    Args:
+        initializer: draws one gate's block ``(I, H)``.
+        num_gates: G.
+
+    Returns:
+        An initialiser of shapes ``(I, G * H)``.
+
+    Differs from Keras, whose orthogonal initialiser acts on the concatenation
+    ``(H, 4 * H)``: its rows are orthonormal, its gate blocks are not orthogonal.
+
+    >>> w = per_gate(orthogonal, 4)(jax.random.key(0), (3, 12), jnp.float32)
+    >>> gate = w[:, 3:6]
+    >>> bool(jnp.allclose(gate @ gate.T, jnp.eye(3), atol=1e-5))
+    True
+    """
+
+    def init(key, shape, dtype):
+        rows, columns = shape
+        block = (rows, columns // num_gates)
+        keys = jax.random.split(key, num_gates)
+        return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=1)
+
+    return init

@@ -1,0 +1,181 @@
+"""Losses over sequences: element losses of Optax, reduced over the valid steps.
+
+Every loss takes predictions ``(T, *B, F)`` first, targets second, and the mask of the
+layers ``(T, *B)``. What lies under the mask reaches neither the loss nor a gradient,
+NaN included. ``reduction`` turns the losses of the steps ``(T, *B)`` into the result:
+:func:`masked_mean`, :func:`masked_sum`, :func:`per_step`, or any function of
+``(values, mask)``. Computation is in at least float32.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax.numpy as jnp
+import optax
+
+from ._checks import check_flags, check_sequence
+from ._precision import accumulation_dtype
+from ._scan import select, zeros_like
+from ._typing import Array, ArrayLike, Shape
+
+__all__ = [
+    "Reduction",
+    "masked_mean",
+    "masked_sum",
+    "mean_squared_error",
+    "per_step",
+    "sigmoid_cross_entropy",
+    "softmax_cross_entropy",
+]
+
+Reduction: TypeAlias = Callable[[Array, Array | None], Array]
+
+
+def per_step(values: Array, mask: Array | None) -> Array:
+    """The losses of the steps ``(T, *B)`` as they are, zero where masked."""
+    return values if mask is None else select(mask, values, zeros_like(values))
+
+
+def masked_sum(values: Array, mask: Array | None) -> Array:
+    """Sum of ``values (T, *B)`` over the valid steps, as a scalar."""
+    return per_step(values, mask).sum()
+
+
+def masked_mean(values: Array, mask: Array | None) -> Array:
+    """Mean of ``values (T, *B)`` over the valid steps, as a scalar; 0 if none is.
+
+    Each valid step counts the same, whatever the length of its sequence.
+
+    >>> masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False]))
+    Array(2., dtype=float32)
+    """
+    count = values.size if mask is None else mask.sum()
+    return masked_sum(values, mask) / jnp.maximum(count, 1).astype(values.dtype)
+
+
+def mean_squared_error(
+    predictions: ArrayLike,
+    targets: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    reduction: Reduction = masked_mean,
+) -> Array:
+    """Squared error, averaged over features, then reduced over steps.
+
+    Args:
+        predictions: ``(T, *B, F)``.
+        targets: ``(T, *B, F)``.
+        mask: bool ``(T, *B)`` or None.
+        reduction: see the module.
+
+    Returns:
+        A scalar, unless ``reduction`` says otherwise.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``mask`` is not boolean.
+
+    >>> mean_squared_error(jnp.zeros((7, 3, 2)), jnp.ones((7, 3, 2)))
+    Array(1., dtype=float32)
+    """
+    predictions, mask = _prepare("predictions", predictions, mask)
+    targets = _targets(targets, predictions.shape, predictions, mask)
+    return reduction(optax.squared_error(predictions, targets).mean(-1), mask)
+
+
+def softmax_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    reduction: Reduction = masked_mean,
+) -> Array:
+    """Cross-entropy in nats of exclusive classes.
+
+    Args:
+        logits: ``(T, *B, V)``, before any softmax.
+        labels: classes as integers ``(T, *B)``, or probabilities ``(T, *B, V)`` of a
+            floating dtype, one-hot or soft.
+        mask: bool ``(T, *B)`` or None.
+        reduction: see the module.
+
+    Returns:
+        A scalar, unless ``reduction`` says otherwise. A label outside ``[0, V)`` at a
+        valid step gives NaN.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``mask`` is not boolean.
+
+    >>> loss = softmax_cross_entropy(jnp.zeros((7, 3, 4)), jnp.zeros((7, 3), int))
+    >>> bool(jnp.isclose(loss, jnp.log(4)))
+    True
+    """
+    logits, mask = _prepare("logits", logits, mask)
+    labels = jnp.asarray(labels)
+    if jnp.issubdtype(labels.dtype, jnp.integer):
+        labels = _targets(labels, logits.shape[:-1], labels, mask, "labels")
+        known = (labels >= 0) & (labels < logits.shape[-1])
+        values = optax.softmax_cross_entropy_with_integer_labels(
+            logits, jnp.where(known, labels, 0)
+        )
+        values = select(known, values, jnp.full_like(values, jnp.nan))
+    else:
+        labels = _targets(labels, logits.shape, logits, mask, "labels")
+        values = optax.softmax_cross_entropy(logits, labels)
+    return reduction(values, mask)
+
+
+def sigmoid_cross_entropy(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    reduction: Reduction = masked_mean,
+) -> Array:
+    """Cross-entropy in nats of independent binary labels, averaged over them.
+
+    Args:
+        logits: ``(T, *B, F)``, before any sigmoid.
+        labels: 0 or 1 or probabilities ``(T, *B, F)``.
+        mask: bool ``(T, *B)`` or None.
+        reduction: see the module.
+
+    Returns:
+        A scalar, unless ``reduction`` says otherwise.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``mask`` is not boolean.
+
+    >>> loss = sigmoid_cross_entropy(jnp.zeros((7, 3, 1)), jnp.ones((7, 3, 1)))
+    >>> bool(jnp.isclose(loss, jnp.log(2)))
+    True
+    """
+    logits, mask = _prepare("logits", logits, mask)
+    labels = _targets(labels, logits.shape, logits, mask, "labels")
+    return reduction(optax.sigmoid_binary_cross_entropy(logits, labels).mean(-1), mask)
+
+
+def _prepare(
+    name: str, values: ArrayLike, mask: ArrayLike | None
+) -> tuple[Array, Array | None]:
+    """Predictions in at least float32, zero where masked, and the checked mask."""
+    values = check_sequence(name, values)
+    mask = check_flags("mask", mask, values.shape[:-1])
+    values = values.astype(accumulation_dtype(values.dtype))
+    return per_step(values, mask), mask
+
+
+def _targets(
+    targets: ArrayLike,
+    shape: Shape,
+    like: Array,
+    mask: Array | None,
+    name: str = "targets",
+) -> Array:
+    """Targets of ``shape`` in the dtype of ``like``, zero where masked."""
+    targets = jnp.asarray(targets)
+    if targets.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, got shape {targets.shape}")
+    return per_step(targets.astype(like.dtype), mask)
