@@ -46,8 +46,9 @@ def masked_mean(values: Array, mask: Array | None) -> Array:
 
     Each valid step counts the same, whatever the length of its sequence.
 
-    >>> masked_mean(jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False]))
-    Array(2., dtype=float32)
+    >>> values, mask = jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])
+    >>> float(masked_mean(values, mask))
+    2.0
     """
     count = values.size if mask is None else mask.sum()
     return masked_sum(values, mask) / jnp.maximum(count, 1).astype(values.dtype)
@@ -75,8 +76,8 @@ def mean_squared_error(
         ValueError: a shape does not fit.
         TypeError: ``mask`` is not boolean.
 
-    >>> mean_squared_error(jnp.zeros((7, 3, 2)), jnp.ones((7, 3, 2)))
-    Array(1., dtype=float32)
+    >>> float(mean_squared_error(jnp.zeros((7, 3, 2)), jnp.ones((7, 3, 2))))
+    1.0
     """
     predictions, mask = _prepare("predictions", predictions, mask)
     targets = _targets(targets, predictions.shape, predictions, mask)

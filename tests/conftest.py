@@ -1,0 +1,21 @@
+import pathlib
+
+import jax
+import pytest
+
+# The suite is bound by compilation: what one run compiled, the next one reads.
+_CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
+jax.config.update("jax_compilation_cache_dir", str(_CACHE))
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+# Float64 where a test asks for it, and nothing promoted behind its back.
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+@pytest.fixture
+def quick_compilation():
+    """Compile with few optimisations: for grids of many small programs."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

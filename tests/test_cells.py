@@ -1,0 +1,157 @@
+"""What every cell must do, one step at a time."""
+
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CELLS, B, H, I, T, assert_close, problem, random_like, random_params
+
+import jaxrnn
+from jaxrnn import _base
+
+PROTOCOLS = {
+    "init": _base.InitFn,
+    "initial_state": _base.InitialStateFn,
+    "project": _base.ProjectFn,
+    "step": _base.StepFn,
+    "forward": _base.AdjointForwardFn,
+    "backward": _base.AdjointBackwardFn,
+    "accumulate": _base.AccumulateFn,
+}
+cells = pytest.mark.parametrize("name", CELLS)
+
+
+@cells
+def test_argument_names_match_the_protocol(name):
+    cell = CELLS[name].cell
+    functions = {**cell._asdict(), **cell.adjoint._asdict()}
+    for field, protocol in PROTOCOLS.items():
+        expected = list(inspect.signature(protocol.__call__).parameters)[1:]
+        parameters = inspect.signature(functions[field]).parameters
+        free = [p.name for p in parameters.values() if p.kind != p.KEYWORD_ONLY]
+        assert free == expected, field
+
+
+@cells
+def test_step_adjoint_equals_vjp(name):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    a_x = cell.project(case.params, case.xs[0])
+    dy = case.dys[0]
+
+    @jax.jit
+    def both(params, state, a_x, dstate, dy):
+        (new_state, y), pull = jax.vjp(cell.step, params, state, a_x)
+        dparams, *expected = pull((dstate, dy))
+        forward_state, forward_y, residual = cell.adjoint.forward(params, state, a_x)
+        actual = cell.adjoint.backward(params, residual, dstate, dy)
+        # With one step and inputs of zero, accumulate has only the step's share.
+        x = jnp.zeros((*a_x.shape[:-1], I), a_x.dtype)
+        step_params, _ = cell.adjoint.accumulate(params, x, residual, actual[1])
+        return (
+            (new_state, y, tuple(expected), dparams.w_h),
+            (forward_state, forward_y, actual, step_params.w_h),
+        )
+
+    expected, actual = both(case.params, case.state, a_x, case.dstate, dy)
+    assert_close(actual, expected, 1e-12)
+
+
+@cells
+def test_accumulate_contains_the_transpose_of_project(name):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    a_xs, pull = jax.vjp(cell.project, case.params, case.xs)
+    da_xs = random_like(jax.random.key(1), a_xs)
+    dparams, dxs = pull(da_xs)
+    state = jax.tree.map(lambda s: jnp.zeros((T, *s.shape), s.dtype), case.state)
+    _, _, residuals = cell.adjoint.forward(case.params, state, a_xs)
+    actual, actual_dxs = cell.adjoint.accumulate(case.params, case.xs, residuals, da_xs)
+    assert_close(
+        (actual.w_x, actual.b, actual_dxs), (dparams.w_x, dparams.b, dxs), 1e-12
+    )
+
+
+@cells
+def test_forward_acts_on_all_steps_at_once(name):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    states = random_like(
+        jax.random.key(1), jax.tree.map(lambda s: jnp.stack([s] * T), case.state)
+    )
+    a_xs = cell.project(case.params, case.xs)
+    whole = cell.adjoint.forward(case.params, states, a_xs)
+    steps = [
+        cell.adjoint.forward(case.params, jax.tree.map(lambda s, t=t: s[t], states), a)
+        for t, a in enumerate(a_xs)
+    ]
+    assert_close(whole, jax.tree.map(lambda *s: jnp.stack(s), *steps), 1e-12)
+
+
+@cells
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_init_draws_each_gate_on_its_own(name, dtype):
+    cell = CELLS[name].cell
+    params = cell.init(jax.random.key(0), I, dtype)
+    assert {leaf.dtype for leaf in params} == {jnp.dtype(dtype)}
+    gates = params.w_h.shape[1] // H
+    for gate in np.split(np.asarray(params.w_h).astype(np.float64), gates, axis=1):
+        tolerance = {2: 2e-2, 4: 1e-6, 8: 1e-14}[jnp.dtype(dtype).itemsize]
+        np.testing.assert_allclose(gate @ gate.T, np.eye(H), atol=tolerance)
+    limit = np.sqrt(6 / (I + H))
+    w_x = np.asarray(params.w_x).astype(np.float64)
+    assert limit / 2 < np.abs(w_x).max() <= limit * 1.01
+
+
+@cells
+def test_init_follows_the_default_dtype_of_jax(name):
+    cell = CELLS[name].cell
+    for x64, dtype in [(False, "float32"), (True, "float64")]:
+        with jax.enable_x64(x64):
+            assert cell.init(jax.random.key(0), I).w_h.dtype == dtype
+
+
+def test_initialisers_can_be_given():
+    def ones(key, shape, dtype):
+        return jnp.ones(shape, dtype)
+
+    for make in (jaxrnn.elman, jaxrnn.lstm, jaxrnn.gru):
+        params = make(H, w_x_init=ones, w_h_init=ones).init(jax.random.key(0), I)
+        assert (params.w_x == 1).all()
+        assert (params.w_h == 1).all()
+
+
+def test_forget_bias_is_stored():
+    params = jaxrnn.lstm(H, forget_bias=2.5).init(jax.random.key(0), I)
+    i, f, g, o = jnp.split(params.b, 4)
+    assert (f == 2.5).all()
+    assert not jnp.concatenate([i, g, o]).any()
+
+
+def test_elman_of_the_notes_is_the_affine_map_of_the_listing():
+    """Row M12: the stock-price problem by hand, W_x = 0.5, W_h = 0.2."""
+    cell = jaxrnn.elman(2)
+    params = jaxrnn.ElmanParams(
+        w_x=jnp.full((1, 2), 0.5), w_h=jnp.eye(2) * 0.2, b=jnp.zeros(2)
+    )
+    prices = np.array([1.00, 1.02, 1.04, 1.06, 1.08])
+    _, ys = jaxrnn.unroll(cell, params, prices[:, None])
+    h, expected = 0.0, []
+    for price in prices:
+        h = np.tanh(0.5 * price + 0.2 * h)
+        expected.append([h, h])
+    np.testing.assert_allclose(ys, expected, rtol=1e-12)
+
+
+@cells
+def test_low_precision_keeps_state_and_sums_in_float32(name):
+    cell = CELLS[name].cell
+    params = random_params(jax.random.key(0), cell, jnp.bfloat16)
+    state = cell.initial_state(params, (B,))
+    a_x = cell.project(params, jnp.ones((B, I), jnp.bfloat16))
+    new_state, y = cell.step(params, state, a_x)
+    wide = jax.tree.leaves((state, new_state, a_x))
+    assert {leaf.dtype for leaf in wide} == {jnp.dtype(jnp.float32)}
+    assert y.dtype == jnp.bfloat16

@@ -1,0 +1,158 @@
+import collections
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import B
+
+import jaxrnn
+from jaxrnn import decode
+
+V = 6
+
+
+def model(cell=None):
+    return jaxrnn.stack(
+        jaxrnn.embedding(V, 4),
+        jaxrnn.layer(cell or jaxrnn.lstm(5)),
+        jaxrnn.layer(jaxrnn.gru(3)),
+        jaxrnn.dense(V),
+    )
+
+
+def setup(batch=(B,), length=4):
+    layer = model()
+    params = layer.init(jax.random.key(0), None)
+    params = jax.tree.map(lambda p: p * 3, params)  # sharp enough to tell apart
+    prompt = jax.random.randint(jax.random.key(1), (length, *batch), 0, V)
+    return layer, params, prompt
+
+
+@pytest.mark.parametrize("batch", [(), (B,), (2, B)])
+@pytest.mark.parametrize("choose", [decode.greedy, decode.sampling(top_k=3)])
+def test_equals_the_loop_over_whole_sequences(batch, choose):
+    layer, params, prompt = setup(batch)
+    key = jax.random.key(2)
+    state, drawn = jax.jit(
+        lambda params, prompt: decode.generate(
+            layer, params, prompt, 5, key=key, choose=choose
+        )
+    )(params, prompt)
+    assert drawn.shape == (5, *batch)
+    assert drawn.dtype == prompt.dtype
+
+    first_key, key = jax.random.split(key)
+    text = prompt
+    for step_key in [first_key, *jax.random.split(key, 4)]:
+        _, logits = layer.apply(params, text)
+        text = jnp.concatenate(
+            [text, choose(step_key, logits[-1]).astype(text.dtype)[None]]
+        )
+    chex.assert_trees_all_equal(drawn, text[len(prompt) :])
+    expected_state, _ = layer.apply(params, text[:-1])
+    chex.assert_trees_all_close(state, expected_state, rtol=1e-12)
+
+
+def test_can_be_continued():
+    layer, params, prompt = setup()
+    key = jax.random.key(0)
+    _, whole = decode.generate(layer, params, prompt, 7, key=key)
+    state, first = decode.generate(layer, params, prompt, 3, key=key)
+    _, rest = decode.generate(layer, params, first[-1:], 4, key=key, state=state)
+    chex.assert_trees_all_equal(jnp.concatenate([first, rest]), whole)
+
+
+def test_prompts_of_several_lengths_are_padded_on_the_left():
+    layer, params, prompt = setup()
+    mask = jnp.arange(4)[:, None] >= jnp.array([0, 2, 3])
+    _, drawn = decode.generate(
+        layer, params, jnp.where(mask, prompt, -1), 5, key=jax.random.key(0), mask=mask
+    )
+    for row, start in enumerate([0, 2, 3]):
+        own = prompt[start:, row]
+        _, alone = decode.generate(layer, params, own, 5, key=jax.random.key(0))
+        chex.assert_trees_all_equal(drawn[:, row], alone)
+
+
+def test_values_can_be_fed_back_too():
+    """Row M17: the output is the next input; here a forecast of real numbers."""
+    layer = jaxrnn.stack(jaxrnn.layer(jaxrnn.elman(5)), jaxrnn.dense(1))
+    params = layer.init(jax.random.key(0), 1)
+    prompt = jnp.ones((4, B, 1))
+    _, ys = decode.generate(
+        layer, params, prompt, 3, key=jax.random.key(0), choose=lambda key, y: y
+    )
+    whole = jnp.concatenate([prompt, ys[:-1]])
+    chex.assert_trees_all_close(ys, layer.apply(params, whole)[1][3:], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("options", "allowed"),
+    [({}, range(V)), ({"temperature": 0.5}, range(V)), ({"top_k": 2}, [1, 4])],
+)
+def test_sampling_draws_with_the_probabilities_it_promises(options, allowed):
+    logits = jnp.array([0.0, 2.0, -1.0, 0.5, 1.5, 1.0])
+    draws = 20_000
+    choose = decode.sampling(**options)
+    drawn = choose(jax.random.key(0), jnp.tile(logits, (draws, 1)))
+    counts = collections.Counter(np.asarray(drawn).tolist())
+    assert set(counts) <= set(allowed)
+    chances = np.exp(np.asarray(logits)[list(allowed)] / options.get("temperature", 1))
+    chances /= chances.sum()
+    observed = np.array([counts[symbol] for symbol in allowed]) / draws
+    # Four standard deviations of a frequency among 20,000 draws.
+    np.testing.assert_allclose(observed, chances, atol=4 * 0.5 / np.sqrt(draws))
+
+
+def test_low_temperature_is_greedy():
+    logits = jax.random.normal(jax.random.key(0), (100, V))
+    chosen = decode.sampling(temperature=1e-4)(jax.random.key(1), logits)
+    chex.assert_trees_all_equal(chosen, decode.greedy(None, logits))
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (
+            lambda: decode.sampling(temperature=0),
+            ValueError,
+            "temperature must be above 0",
+        ),
+        (
+            lambda: decode.sampling(top_k=0),
+            ValueError,
+            "top_k must be at least 1, got 0",
+        ),
+        (
+            lambda: decode.sampling(top_k=2.5),
+            TypeError,
+            "top_k must be an int, got 2.5",
+        ),
+        (
+            lambda: decode.sampling(top_k=V + 1)(jax.random.key(0), jnp.zeros(V)),
+            ValueError,
+            "top_k must be at most the number of symbols 6, got 7",
+        ),
+    ],
+)
+def test_bad_options_are_named(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+def test_bad_prompts_and_layers_are_named():
+    layer, params, prompt = setup()
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="prompt must have shape .* T at least 1"):
+        decode.generate(layer, params, prompt[:0], 3, key=key)
+    with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
+        decode.generate(layer, params, prompt, 0, key=key)
+    both = jaxrnn.stack(
+        jaxrnn.embedding(V, 4),
+        jaxrnn.bidirectional(jaxrnn.gru(2), jaxrnn.gru(2)),
+        jaxrnn.dense(V),
+    )
+    with pytest.raises(ValueError, match="bidirectional"):
+        decode.generate(both, both.init(key, None), prompt, 3, key=key)

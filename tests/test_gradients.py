@@ -1,0 +1,251 @@
+"""Every way to the gradient agrees with the others."""
+
+import functools
+
+import jax
+import jax.flatten_util
+import jax.numpy as jnp
+import pytest
+from cases import (
+    BATCHES,
+    CELLS,
+    B,
+    H,
+    I,
+    assert_close,
+    gradients,
+    problem,
+    random_like,
+    random_params,
+)
+from jax.test_util import check_grads
+
+import jaxrnn
+
+cells = pytest.mark.parametrize("name", CELLS)
+reversals = pytest.mark.parametrize(
+    "reverse", [False, True], ids=["forward", "reverse"]
+)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def every_gradient(cell, reverse, params, xs, state, mask, resets, dys, dstate):
+    """Values and gradients by JAX, by ``unroll_bptt`` and by ``bptt``."""
+    flags = {"mask": mask, "resets": resets, "reverse": reverse}
+
+    def pulled(unroll_fn):
+        def run(params, xs, state):
+            return unroll_fn(cell, params, xs, state, **flags)
+
+        values, pull = jax.vjp(run, params, xs, state)
+        return values, pull((dstate, dys))
+
+    explicit = jaxrnn.bptt(cell, params, xs, dys, state, dstate=dstate, **flags)
+    return pulled(jaxrnn.unroll), pulled(jaxrnn.unroll_bptt), explicit
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@cells
+@reversals
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("resets", [False, True], ids=["whole", "resets"])
+@pytest.mark.parametrize("mask", [False, True], ids=["full", "mask"])
+def test_explicit_equals_autodiff_in_float64(name, mask, resets, reverse, batch):
+    cell = CELLS[name].cell
+    case = problem(cell, BATCHES[batch], mask=mask, resets=resets)
+    by_jax, by_hand, explicit = every_gradient(
+        cell, reverse, *case.args, case.mask, case.resets, case.dys, case.dstate
+    )
+    assert_close(by_hand, by_jax, 1e-10)
+    assert_close(explicit, by_jax[1], 1e-10)
+
+
+@cells
+@reversals
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"),
+    # bfloat16 has 8 bits of significand: gradients are rounded to it once at the end
+    # by hand and once a step by JAX.
+    [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2), (jnp.float16, 4e-3)],
+)
+def test_explicit_equals_autodiff_in_less(name, reverse, dtype, tolerance):
+    cell = CELLS[name].cell
+    case = problem(cell, dtype=dtype, steps=30)
+    by_jax, by_hand, explicit = every_gradient(
+        cell, reverse, *case.args, case.mask, case.resets, case.dys, case.dstate
+    )
+    assert_close(by_hand, by_jax, tolerance)
+    assert_close(explicit, by_jax[1], tolerance)
+
+
+@cells
+@reversals
+@pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
+def test_gradients_equal_finite_differences(name, reverse, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell)
+
+    @jax.jit
+    def run(params, xs, state):
+        return unroll_fn(cell, params, xs, state, **case.flags, reverse=reverse)
+
+    # The kink of a ReLU lies within a step of 1e-6 of none of these numbers.
+    check_grads(run, case.args, order=1, modes=["rev"], atol=1e-6, rtol=1e-6, eps=1e-6)
+
+
+@cells
+def test_forward_mode_agrees_with_reverse(name):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    directions = random_like(jax.random.key(1), case.args)
+
+    def run(params, xs, state):
+        return jaxrnn.unroll(cell, params, xs, state, **case.flags)
+
+    @jax.jit
+    def both():
+        _, tangents = jax.jvp(run, case.args, directions)
+        _, cotangents = gradients(jaxrnn.unroll, cell, case, False)
+        return tangents, cotangents
+
+    def inner(a, b):
+        pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+        return sum(jnp.vdot(x, y) for x, y in pairs)
+
+    tangents, cotangents = both()
+    left = inner(tangents, (case.dstate, case.dys))
+    right = inner(directions, cotangents)
+    assert abs(left - right) < 1e-10 * abs(left)
+
+
+@cells
+def test_second_derivatives_agree(name):
+    """Hessian, forward over reverse, and reverse over reverse by both unrolls."""
+    cell = CELLS[name].make(2)
+    params = random_params(jax.random.key(0), cell)
+    xs = jax.random.normal(jax.random.key(1), (3, 2, I))
+    mask = jnp.array([[True, True], [True, False], [True, True]])
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def loss(unroll_fn, flat):
+        return (unroll_fn(cell, unravel(flat), xs, mask=mask)[1] ** 3).sum()
+
+    plain = functools.partial(loss, jaxrnn.unroll)
+    by_hand = functools.partial(loss, jaxrnn.unroll_bptt)
+    hessian = jax.jit(jax.hessian(plain))(flat)
+    assert_close(jax.jit(jax.jacrev(jax.grad(plain)))(flat), hessian, 1e-10)
+    assert_close(jax.jit(jax.jacrev(jax.grad(by_hand)))(flat), hessian, 1e-10)
+
+
+def test_forward_mode_through_the_explicit_backward_pass_is_refused():
+    cell = jaxrnn.elman(H)
+    case = problem(cell)
+    with pytest.raises(TypeError, match="forward-mode"):
+        jax.jvp(
+            lambda xs: jaxrnn.unroll_bptt(cell, case.params, xs), (case.xs,), (case.xs,)
+        )
+
+
+def learned_start(cell):
+    """A cell whose initial state is a parameter."""
+
+    def init(key, input_size, dtype=None):
+        own = cell.init(key, input_size, dtype)
+        return {"cell": own, "start": cell.initial_state(own)}
+
+    def initial_state(params, batch_shape=()):
+        return jax.tree.map(
+            lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params["start"]
+        )
+
+    def forward(params, state, a_x):
+        return cell.adjoint.forward(params["cell"], state, a_x)
+
+    def backward(params, residual, dstate, dy):
+        return cell.adjoint.backward(params["cell"], residual, dstate, dy)
+
+    def accumulate(params, xs, residuals, da_xs):
+        own, dxs = cell.adjoint.accumulate(params["cell"], xs, residuals, da_xs)
+        return {
+            "cell": own,
+            "start": jax.tree.map(jnp.zeros_like, params["start"]),
+        }, dxs
+
+    return cell._replace(
+        init=init,
+        initial_state=initial_state,
+        project=lambda params, xs: cell.project(params["cell"], xs),
+        step=lambda params, state, a_x: cell.step(params["cell"], state, a_x),
+        adjoint=jaxrnn.Adjoint(forward, backward, accumulate),
+    )
+
+
+@cells
+@reversals
+@pytest.mark.parametrize("given_state", [False, True])
+def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
+    cell = learned_start(CELLS[name].cell)
+    case = problem(cell)
+    flags = {**case.flags, "reverse": reverse}
+    state = (case.state,) if given_state else ()
+
+    def run(unroll_fn, params):
+        return unroll_fn(cell, params, case.xs, *state, **flags)
+
+    @jax.jit
+    def every(params):
+        pulled = [
+            jax.vjp(functools.partial(run, f), params)[1]((case.dstate, case.dys))[0]
+            for f in (jaxrnn.unroll, jaxrnn.unroll_bptt)
+        ]
+        explicit = jaxrnn.bptt(
+            cell, params, case.xs, case.dys, *state, dstate=case.dstate, **flags
+        )
+        return *pulled, explicit[0]
+
+    by_jax, by_hand, explicit = every(case.params)
+    assert any(leaf.any() for leaf in jax.tree.leaves(by_jax["start"]))
+    assert_close(by_hand, by_jax, 1e-10)
+    assert_close(explicit, by_jax, 1e-10)
+
+
+@cells
+@reversals
+@pytest.mark.parametrize("flags", [False, True])
+def test_state_gradients_are_those_of_the_suffixes(name, reverse, flags):
+    """dL/ds of the state that enters step t is the gradient of a run from t on."""
+    cell = CELLS[name].cell
+    steps = 4
+    case = problem(cell, mask=flags, resets=flags, steps=steps)
+
+    def part(params, state, where):
+        flags = {k: v if v is None else v[where] for k, v in case.flags.items()}
+        return jaxrnn.unroll(
+            cell, params, case.xs[where], state, **flags, reverse=reverse
+        )
+
+    @jax.jit
+    def both():
+        actual = jaxrnn.diagnostics.state_gradients(
+            cell, *case.args[:2], case.dys, case.state, **case.flags, reverse=reverse
+        )
+        expected = []
+        for t in range(steps):
+            done = slice(t + 1, None) if reverse else slice(None, t)
+            left = slice(None, t + 1) if reverse else slice(t, None)
+
+            def loss(state, left=left, t=t):
+                if flags and reverse and t + 1 < steps:
+                    # The reset between steps t + 1 and t lies in neither part.
+                    fresh = cell.initial_state(case.params, (B,))
+                    rows = case.resets[t + 1][:, None]
+                    state = jax.tree.map(
+                        lambda s, f: jnp.where(rows, f, s), state, fresh
+                    )
+                return (part(case.params, state, left)[1] * case.dys[left]).sum()
+
+            entered, _ = part(case.params, case.state, done)
+            expected.append(jax.grad(loss)(entered))
+        return actual, jax.tree.map(lambda *s: jnp.stack(s), *expected)
+
+    assert_close(*both(), 1e-10)

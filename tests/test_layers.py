@@ -1,0 +1,257 @@
+"""What every layer must do, over one table."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import B, I, T, assert_close, random_like
+
+import jaxrnn
+
+VOCAB = 11
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerCase:
+    make: object  # unroll_fn -> Layer
+    causal: bool = True
+    tokens: bool = False
+
+
+def _stack(unroll_fn):
+    layer = functools.partial(jaxrnn.layer, unroll_fn=unroll_fn)
+    return jaxrnn.stack(
+        layer(jaxrnn.lstm(5)), layer(jaxrnn.gru(4)), layer(jaxrnn.elman(3))
+    )
+
+
+def _model(unroll_fn):
+    cell = jaxrnn.lstm(5)
+    return jaxrnn.stack(
+        jaxrnn.embedding(VOCAB, 4),
+        jaxrnn.layer(cell, unroll_fn=unroll_fn),
+        jaxrnn.layer(cell, unroll_fn=unroll_fn),
+        jaxrnn.dense(VOCAB),
+    )
+
+
+def _tagger(unroll_fn):
+    return jaxrnn.stack(
+        jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.lstm(4), unroll_fn=unroll_fn),
+        jaxrnn.dense(3, activation=jax.nn.softmax),
+    )
+
+
+LAYERS = {
+    "layer": LayerCase(lambda f: jaxrnn.layer(jaxrnn.gru(5), unroll_fn=f)),
+    "reversed": LayerCase(
+        lambda f: jaxrnn.layer(jaxrnn.gru(5), reverse=True, unroll_fn=f), causal=False
+    ),
+    "stack": LayerCase(_stack),
+    "nested-stack": LayerCase(
+        lambda f: jaxrnn.stack(_stack(f), jaxrnn.dense(2), _stack(f))
+    ),
+    "bidirectional": LayerCase(
+        lambda f: jaxrnn.bidirectional(jaxrnn.lstm(5), jaxrnn.lstm(5), unroll_fn=f),
+        causal=False,
+    ),
+    "tagger": LayerCase(_tagger, causal=False),
+    "dense": LayerCase(lambda f: jaxrnn.dense(3, activation=jnp.tanh)),
+    "embedding": LayerCase(lambda f: jaxrnn.embedding(VOCAB, 4), tokens=True),
+    "model": LayerCase(_model, tokens=True),
+}
+layers = pytest.mark.parametrize("name", LAYERS)
+unrolls = pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
+
+
+def problem(name, unroll_fn=jaxrnn.unroll, batch=(B,), steps=T, dtype=jnp.float64):
+    case = LAYERS[name]
+    layer = case.make(unroll_fn)
+    keys = jax.random.split(jax.random.key(0), 5)
+    params = layer.init(keys[0], VOCAB if case.tokens else I, dtype)
+    params = jax.tree.map(jnp.add, params, random_like(keys[1], params, 0.3))
+    shape = (steps, *batch)
+    if case.tokens:
+        xs = jax.random.randint(keys[2], shape, 0, VOCAB)
+    else:
+        xs = jax.random.normal(keys[2], (*shape, I), dtype)
+    state = random_like(keys[3], layer.initial_state(params, batch))
+    flag_keys = jax.random.split(keys[4])
+    flags = {
+        "mask": jax.random.bernoulli(flag_keys[0], 0.7, shape),
+        "resets": jax.random.bernoulli(flag_keys[1], 0.3, shape),
+    }
+    return layer, params, xs, state, flags
+
+
+def spoil(xs, mask):
+    """Garbage where masked: NaN, or a symbol that does not exist."""
+    if jnp.issubdtype(xs.dtype, jnp.integer):
+        return jnp.where(mask, xs, -1)
+    return jnp.where(mask[..., None], xs, jnp.nan)
+
+
+@layers
+@unrolls
+@pytest.mark.parametrize("batch", [(), (B,), (2, B)])
+def test_shapes_and_state_structure(name, unroll_fn, batch):
+    layer, params, xs, state, flags = problem(name, unroll_fn, batch)
+    new_state, ys = jax.jit(layer.apply)(params, xs, state, **flags)
+    assert ys.shape == (T, *batch, layer.output_size)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
+
+
+@pytest.mark.parametrize("name", [n for n, case in LAYERS.items() if case.causal])
+@unrolls
+def test_steps_equal_chunks_equal_whole(name, unroll_fn):
+    layer, params, xs, state, _ = problem(name, unroll_fn)
+
+    @jax.jit
+    def results(params):
+        whole = layer.apply(params, xs, state)
+        middle, first = layer.apply(params, xs[:3], state)
+        end, last = layer.apply(params, xs[3:], middle)
+        current, ys = state, []
+        for x in xs:
+            current, y = layer.step(params, current, x)
+            ys.append(y)
+        return whole, (end, jnp.concatenate([first, last])), (current, jnp.stack(ys))
+
+    whole, chunks, steps = results(params)
+    assert_close(chunks, whole, 1e-12)
+    assert_close(steps, whole, 1e-12)
+
+
+@pytest.mark.parametrize("name", [n for n, case in LAYERS.items() if not case.causal])
+def test_what_needs_the_future_cannot_be_stepped(name):
+    layer, params, xs, state, _ = problem(name)
+    with pytest.raises(ValueError, match="causal.*later inputs"):
+        layer.step(params, state, xs[0])
+
+
+@layers
+@unrolls
+def test_garbage_in_padding_reaches_nothing(name, unroll_fn):
+    layer, params, xs, state, flags = problem(name, unroll_fn)
+
+    @jax.jit
+    def results(xs):
+        def run(params, state):
+            return layer.apply(params, xs, state, **flags)
+
+        (new_state, ys), pull = jax.vjp(run, params, state)
+        return (new_state, ys), pull((new_state, ys))
+
+    clean, spoilt = results(xs), results(spoil(xs, flags["mask"]))
+    chex.assert_trees_all_equal(spoilt, clean)
+    assert not clean[0][1][~flags["mask"]].any()
+
+
+@layers
+@unrolls
+def test_padded_batch_equals_each_sequence_alone(name, unroll_fn):
+    layer, params, xs, _, _ = problem(name, unroll_fn)
+    lengths = [4, 1, T]
+    mask = jaxrnn.lengths_to_mask(jnp.array(lengths), T)
+    run = jax.jit(layer.apply)
+    state, ys = run(params, spoil(xs, mask), mask=mask)
+    for row, length in enumerate(lengths):
+        alone = run(params, xs[:length, row])
+        padded = jax.tree.map(lambda s, r=row: s[r], state), ys[:length, row]
+        assert_close(padded, alone, 1e-12)
+
+
+@layers
+@unrolls
+def test_packed_segments_equal_segments_alone(name, unroll_fn):
+    layer, params, xs, _, _ = problem(name, unroll_fn, batch=())
+    run = jax.jit(layer.apply)
+    _, packed = run(params, xs, resets=jnp.isin(jnp.arange(T), jnp.array([0, 4, 5])))
+    alone = [run(params, xs[a:b])[1] for a, b in [(0, 4), (4, 5), (5, T)]]
+    assert_close(packed, jnp.concatenate(alone), 1e-12)
+
+
+@layers
+def test_explicit_gradient_equals_autodiff(name):
+    def result(unroll_fn):
+        layer, params, xs, state, flags = problem(name, unroll_fn)
+
+        def run(params, state):
+            return layer.apply(params, xs, state, **flags)
+
+        values, pull = jax.vjp(run, params, state)
+        return values, pull(random_like(jax.random.key(9), values))
+
+    by_hand = jax.jit(result, static_argnums=0)(jaxrnn.unroll_bptt)
+    by_jax = jax.jit(result, static_argnums=0)(jaxrnn.unroll)
+    assert_close(by_hand, by_jax, 1e-10)
+
+
+@layers
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_dtype_follows_the_parameters(name, dtype):
+    layer, params, xs, state, flags = problem(name, dtype=dtype)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype(dtype)}
+    assert layer.apply(params, xs, state, **flags)[1].dtype == dtype
+
+
+@layers
+def test_vmap_equals_batch(name):
+    layer, params, xs, state, flags = problem(name)
+
+    def run(xs, state, mask, resets):
+        return layer.apply(params, xs, state, mask=mask, resets=resets)
+
+    mapped = jax.vmap(run, in_axes=(1, 0, 1, 1), out_axes=(0, 1))
+    arguments = xs, state, flags["mask"], flags["resets"]
+    assert_close(jax.jit(mapped)(*arguments), jax.jit(run)(*arguments), 1e-12)
+
+
+def test_dense_is_the_readout_of_the_notes():
+    """Row M1: o = W h + b and y = softmax(o), at every step."""
+    layer = jaxrnn.dense(2, activation=jax.nn.softmax)
+    params = layer.init(jax.random.key(0), 3, jnp.float64)
+    params = params._replace(b=jnp.array([0.5, -0.5]))
+    xs = jax.random.normal(jax.random.key(1), (T, B, 3))
+    o = np.asarray(xs) @ np.asarray(params.w) + np.asarray(params.b)
+    expected = np.exp(o) / np.exp(o).sum(-1, keepdims=True)
+    np.testing.assert_allclose(layer.apply(params, xs)[1], expected, rtol=1e-12)
+
+
+def test_embedding_gives_rows_and_nan_for_the_unknown():
+    layer = jaxrnn.embedding(3, 2)
+    params = layer.init(jax.random.key(0), 3)
+    _, ys = layer.apply(params, jnp.array([2, 0, 3, -1]))
+    chex.assert_trees_all_equal(ys[:2], params.table[jnp.array([2, 0])])
+    assert jnp.isnan(ys[2:]).all()
+
+
+def test_stack_draws_different_parameters_for_equal_layers():
+    recurrent = jaxrnn.layer(jaxrnn.gru(4))
+    first, second = jaxrnn.stack(recurrent, recurrent).init(jax.random.key(0), 4)
+    assert not jnp.array_equal(first.w_h, second.w_h)
+
+
+def test_stack_hands_each_layer_its_own_key():
+    seen = []
+
+    def noting(index):
+        layer = jaxrnn.dense(2)
+
+        def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+            seen.append(key)
+            return layer.apply(params, xs, state, mask=mask, resets=resets)
+
+        return layer._replace(apply=apply)
+
+    model = jaxrnn.stack(noting(0), noting(1))
+    params = model.init(jax.random.key(0), I)
+    model.apply(params, jnp.ones((T, I)), key=jax.random.key(1))
+    assert not jnp.array_equal(*map(jax.random.key_data, seen))
+    seen.clear()
+    model.apply(params, jnp.ones((T, I)))
+    assert seen == [None, None]

@@ -1,0 +1,418 @@
+"""Semantics of the unrolls: masks, resets, directions, batches, chunks."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from cases import (
+    BATCHES,
+    CELLS,
+    B,
+    H,
+    I,
+    T,
+    assert_close,
+    problem,
+    random_like,
+    random_params,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import jaxrnn
+
+cells = pytest.mark.parametrize("name", CELLS)
+reversals = pytest.mark.parametrize(
+    "reverse", [False, True], ids=["forward", "reverse"]
+)
+unrolls = pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
+
+
+def every_value_and_gradient(run, case):
+    values, pull = jax.vjp(run, *case.args)
+    return values, pull((case.dstate, case.dys))
+
+
+@cells
+@reversals
+@unrolls
+@pytest.mark.parametrize("flags", ["plain", "mask", "resets", "mask-resets"])
+def test_equals_a_numpy_loop(name, reverse, unroll_fn, flags):
+    cell = CELLS[name].cell
+    case = problem(cell, mask="mask" in flags, resets="resets" in flags)
+    initial = cell.initial_state(case.params, (B,))
+    expected = oracles.unroll(
+        CELLS[name].numpy_step, *case.args, initial, case.mask, case.resets, reverse
+    )
+    run = jax.jit(unroll_fn, static_argnums=0, static_argnames="reverse")
+    actual = run(cell, *case.args, **case.flags, reverse=reverse)
+    assert_close(actual, expected, 1e-12)
+
+
+@settings(deadline=None, max_examples=20, derandomize=True)
+@given(data=st.data())
+def test_equals_a_numpy_loop_for_any_sizes(data):
+    name = data.draw(st.sampled_from(sorted(CELLS)))
+    sizes = st.integers(1, 4)
+    steps, rows, inputs, hidden = (data.draw(sizes) for _ in range(4))
+    cell = CELLS[name].make(hidden)
+    bits = st.lists(st.booleans(), min_size=steps * rows, max_size=steps * rows)
+    flags = [np.array(data.draw(bits)).reshape(steps, rows) for _ in range(2)]
+    reverse = data.draw(st.booleans())
+    keys = jax.random.split(jax.random.key(data.draw(st.integers(0, 99))), 3)
+    params = random_params(keys[0], cell, input_size=inputs)
+    xs = jax.random.normal(keys[1], (steps, rows, inputs))
+    initial = cell.initial_state(params, (rows,))
+    state = random_like(keys[2], initial)
+    if not flags[0].any():
+        flags[0][0, 0] = True  # the oracle reads the output size off an output
+    expected = oracles.unroll(
+        CELLS[name].numpy_step, params, xs, state, initial, *flags, reverse
+    )
+    actual = jaxrnn.unroll(
+        cell, params, xs, state, mask=flags[0], resets=flags[1], reverse=reverse
+    )
+    assert_close(actual, expected, 1e-12)
+
+
+@cells
+@unrolls
+def test_steps_equal_chunks_equal_whole(name, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell)
+
+    def chunked(bounds, run):
+        def total(params, xs, state):
+            outputs = []
+            for start, end in bounds:
+                flags = {k: v[start:end] for k, v in case.flags.items()}
+                state, ys = run(params, xs[start:end], state, flags)
+                outputs.append(ys)
+            return state, jnp.concatenate(outputs)
+
+        @jax.jit
+        def with_gradients():
+            values, pull = jax.vjp(total, *case.args)
+            return values, pull((case.dstate, case.dys))
+
+        return with_gradients()
+
+    def whole(params, xs, state, flags):
+        return unroll_fn(cell, params, xs, state, **flags)
+
+    expected = chunked([(0, T)], whole)
+    assert_close(chunked([(0, 3), (3, 4), (4, T)], whole), expected, 1e-12)
+    assert_close(chunked([(t, t + 1) for t in range(T)], whole), expected, 1e-12)
+
+    def by_step(params, xs, state, flags):
+        y = jnp.zeros((B, H), xs.dtype)
+        fresh = cell.initial_state(params, (B,))
+        rows = flags["resets"][0][:, None]
+        state = jax.tree.map(lambda s, f: jnp.where(rows, f, s), state, fresh)
+        held = state
+        state, y = cell.step(params, state, cell.project(params, xs[0]))
+        rows = flags["mask"][0][:, None]
+        state = jax.tree.map(lambda s, h: jnp.where(rows, s, h), state, held)
+        return state, jnp.where(rows, y, jnp.zeros_like(y))[None]
+
+    assert_close(chunked([(t, t + 1) for t in range(T)], by_step), expected, 1e-12)
+
+
+@cells
+@reversals
+@unrolls
+def test_padded_batch_equals_each_sequence_alone(name, reverse, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, mask=False, resets=False)
+    lengths = np.array([4, 0, T])
+    mask = jaxrnn.lengths_to_mask(lengths, T)
+    xs = jnp.where(mask[..., None], case.xs, jnp.nan)
+    run = jax.jit(functools.partial(unroll_fn, cell, reverse=reverse))
+    state, ys = run(case.params, xs, case.state, mask=mask)
+    for row, length in enumerate(lengths):
+        own = jax.tree.map(lambda s, r=row: s[r], case.state)
+        alone = (own, jnp.zeros((0, H), xs.dtype))
+        if length:
+            alone = run(case.params, xs[:length, row], own)
+        padded = jax.tree.map(lambda s, r=row: s[r], state), ys[:length, row]
+        assert_close(padded, alone, 1e-12)
+        assert not ys[length:, row].any()
+
+
+@cells
+@reversals
+@unrolls
+def test_packed_segments_equal_segments_alone(name, reverse, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, batch=(), mask=False, resets=False, steps=10)
+    bounds = [(0, 4), (4, 5), (5, 8)]  # and two steps of padding
+    mask = jnp.arange(10) < 8
+    resets = jnp.isin(jnp.arange(10), jnp.array([0, 4, 5]))
+    xs = jnp.where(mask[:, None], case.xs, jnp.inf)
+
+    def packed(params, xs):
+        flags = {"mask": mask, "resets": resets}
+        return unroll_fn(cell, params, xs, **flags, reverse=reverse)[1][:8]
+
+    def alone(params, xs):
+        return jnp.concatenate(
+            [unroll_fn(cell, params, xs[a:b], reverse=reverse)[1] for a, b in bounds]
+        )
+
+    @jax.jit
+    def both(params, xs):
+        results = []
+        for function in (packed, alone):
+            ys, pull = jax.vjp(function, params, xs)
+            results.append((ys, pull(case.dys[:8])))
+        return results
+
+    assert_close(*both(case.params, xs), 1e-12)
+
+
+@cells
+@reversals
+@unrolls
+@pytest.mark.parametrize("garbage", [jnp.nan, jnp.inf])
+def test_garbage_in_padding_reaches_nothing(name, reverse, unroll_fn, garbage):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    held = case.mask[..., None]
+
+    def results(xs, dys):
+        def run(params, xs, state):
+            return unroll_fn(cell, params, xs, state, **case.flags, reverse=reverse)
+
+        values, pull = jax.vjp(run, case.params, xs, case.state)
+        return values, pull((case.dstate, dys))
+
+    clean = jax.jit(results)(case.xs, case.dys)
+    spoilt = jax.jit(results)(
+        jnp.where(held, case.xs, garbage), jnp.where(held, case.dys, garbage)
+    )
+    chex.assert_trees_all_equal(spoilt, clean)
+    assert not jnp.where(held, 0.0, spoilt[1][1]).any()
+
+
+@cells
+@reversals
+@unrolls
+def test_garbage_before_a_reset_does_not_cross_it(name, reverse, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, batch=(), mask=False, resets=False)
+    cut = 3
+    resets = jnp.arange(T) == cut
+    spoilt_steps = (jnp.arange(T) >= cut) if reverse else (jnp.arange(T) < cut)
+    xs = jnp.where(spoilt_steps[:, None], jnp.nan, case.xs)
+    state = jax.tree.map(lambda s: jnp.full_like(s, jnp.nan), case.state)
+    kept = slice(0, cut) if reverse else slice(cut, T)
+
+    # Gradients of the inputs on this side of the reset are those of the piece alone.
+    dys = jnp.zeros_like(case.dys).at[kept].set(case.dys[kept])
+
+    @jax.jit
+    def both():
+        def run(xs):
+            return unroll_fn(
+                cell, case.params, xs, state, resets=resets, reverse=reverse
+            )
+
+        def alone(xs):
+            return unroll_fn(cell, case.params, xs, reverse=reverse)
+
+        (end, ys), pull = jax.vjp(run, xs)
+        values, pull_alone = jax.vjp(alone, case.xs[kept])
+        (dxs,) = pull((case.dstate, dys))
+        return (end, ys[kept], dxs[kept]), (
+            *values,
+            *pull_alone((case.dstate, dys[kept])),
+        )
+
+    assert_close(*both(), 1e-12)
+
+
+@cells
+@unrolls
+def test_a_state_of_nan_is_cleared_by_a_reset_in_every_gradient(name, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, mask=False, resets=False)
+    first = jnp.zeros((T, B), bool).at[0].set(True)
+    spoilt = jax.tree.map(lambda s: jnp.full_like(s, jnp.nan), case.state)
+
+    def run(params, xs, state):
+        return unroll_fn(cell, params, xs, state, resets=first)
+
+    @jax.jit
+    def both():
+        values, pull = jax.vjp(run, case.params, case.xs, spoilt)
+        clean, pull_clean = jax.vjp(
+            lambda params, xs: unroll_fn(cell, params, xs), case.params, case.xs
+        )
+        cotangents = case.dstate, case.dys
+        return values, pull(cotangents), clean, pull_clean(cotangents)
+
+    values, (dparams, dxs, dstate), clean, expected = both()
+    assert_close((values, (dparams, dxs)), (clean, expected), 1e-12)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(dstate))
+
+
+@cells
+@reversals
+@unrolls
+def test_a_fully_masked_row_returns_its_state(name, reverse, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, mask=False, resets=False)
+    mask = jnp.ones((T, B), bool).at[:, 1].set(False)
+    state, ys = unroll_fn(
+        cell, case.params, case.xs, case.state, mask=mask, reverse=reverse
+    )
+    second = [jax.tree.map(lambda s: s[1], tree) for tree in (state, case.state)]
+    chex.assert_trees_all_equal(*second)
+    assert not ys[:, 1].any()
+
+
+@cells
+@unrolls
+def test_a_reset_at_a_masked_step_leaves_the_fresh_state(name, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, mask=False, resets=False)
+    off = jnp.zeros((T, B), bool)
+    state, _ = unroll_fn(
+        cell, case.params, case.xs, case.state, mask=off, resets=off.at[2].set(True)
+    )
+    chex.assert_trees_all_equal(state, cell.initial_state(case.params, (B,)))
+
+
+@cells
+@reversals
+@unrolls
+@pytest.mark.parametrize("steps", [0, 1])
+def test_no_step_and_one_step(name, reverse, unroll_fn, steps):
+    cell = CELLS[name].cell
+    case = problem(cell, steps=steps)
+
+    def run(params, xs, state):
+        return unroll_fn(cell, params, xs, state, reverse=reverse)
+
+    (state, ys), gradients = jax.jit(lambda: every_value_and_gradient(run, case))()
+    assert ys.shape == (steps, B, H)
+    if steps == 0:
+        chex.assert_trees_all_equal(state, case.state)
+        chex.assert_trees_all_equal(gradients[2], case.dstate)
+        assert not any(leaf.any() for leaf in gradients[0])
+    else:
+        one = cell.step(case.params, case.state, cell.project(case.params, case.xs[0]))
+        assert_close((state, ys[0]), one, 1e-12)
+
+
+@cells
+@unrolls
+def test_vmap_equals_batch(name, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell)
+
+    def run(xs, state, mask, resets):
+        return unroll_fn(cell, case.params, xs, state, mask=mask, resets=resets)
+
+    mapped = jax.vmap(run, in_axes=(1, 0, 1, 1), out_axes=(0, 1))
+    arguments = case.xs, case.state, case.mask, case.resets
+    assert_close(jax.jit(mapped)(*arguments), jax.jit(run)(*arguments), 1e-12)
+
+    def loss(params, xs, state, mask, resets):
+        _, ys = unroll_fn(cell, params, xs, state, mask=mask, resets=resets)
+        return (ys**2).sum()
+
+    each = jax.vmap(jax.grad(loss), in_axes=(None, 1, 0, 1, 1))
+    together = jax.jit(jax.grad(loss))(case.params, *arguments)
+    summed = jax.jit(each)(case.params, *arguments)
+    summed = jax.tree.map(lambda g: g.sum(0), summed)
+    assert_close(summed, together, 1e-12)
+
+
+@cells
+@unrolls
+def test_parameters_can_be_mapped(name, unroll_fn):
+    """An ensemble: one model for each entry of a leading axis."""
+    cell = CELLS[name].cell
+    case = problem(cell)
+    members = random_like(
+        jax.random.key(1), jax.tree.map(lambda p: jnp.stack([p] * 4), case.params)
+    )
+
+    @jax.jit
+    def run(params):
+        return unroll_fn(cell, params, case.xs)[1]
+
+    ys = jax.jit(jax.vmap(run))(members)
+    last = run(jax.tree.map(lambda p: p[3], members))
+    assert_close(ys[3], last, 1e-12)
+
+
+@cells
+@unrolls
+def test_two_calls_trace_once(name, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def gradient(params, xs):
+        def loss(params):
+            return unroll_fn(cell, params, xs, **case.flags)[1].sum()
+
+        return jax.grad(loss)(params)
+
+    gradient(case.params, case.xs)
+    gradient(jax.tree.map(jnp.negative, case.params), case.xs + 1)
+
+
+@cells
+@unrolls
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_dtype_follows_the_parameters(name, unroll_fn, dtype):
+    cell = CELLS[name].cell
+    case = problem(cell, dtype=dtype)
+
+    @jax.jit
+    def run(params, xs, state):
+        return unroll_fn(cell, params, xs, state, **case.flags)
+
+    (state, ys), gradients = jax.jit(lambda: every_value_and_gradient(run, case))()
+    assert ys.dtype == dtype
+    chex.assert_trees_all_equal_dtypes(gradients, case.args)
+    chex.assert_trees_all_equal_dtypes(state, case.state)
+    # Against float64 on the same numbers: a few units of rounding, no more.
+    exact = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), case.args)
+    _, expected = run(*exact)
+    error = jnp.abs(ys.astype(jnp.float64) - expected).max()
+    scale = max(1.0, float(jnp.abs(expected).max()))
+    assert float(error) < 8 * float(jnp.finfo(dtype).eps) * scale
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+def test_lengths_to_mask(batch):
+    shape = BATCHES[batch]
+    lengths = jax.random.randint(jax.random.key(0), shape, 0, T + 1)
+    mask = jaxrnn.lengths_to_mask(lengths, T)
+    assert mask.shape == (T, *shape)
+    assert mask.dtype == bool
+    np.testing.assert_array_equal(mask.sum(0), lengths)
+    assert (jnp.diff(mask.astype(int), axis=0) <= 0).all()
+
+
+def test_numpy_inputs_are_welcome():
+    cell = jaxrnn.lstm(H)
+    case = problem(cell)
+    arguments = jax.tree.map(np.asarray, (case.params, case.xs, case.state))
+    flags = {name: np.asarray(flag) for name, flag in case.flags.items()}
+    assert_close(
+        jaxrnn.unroll_bptt(cell, *arguments, **flags),
+        jaxrnn.unroll(cell, *case.args, **case.flags),
+        1e-12,
+    )
+    assert case.xs.shape == (T, B, I)
