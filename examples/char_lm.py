@@ -111,7 +111,9 @@ def load(path):
         vocabulary = settings["vocabulary"]
         cell = CELLS[settings["cell"]](settings["hidden_size"])
         model = build(cell, len(vocabulary), jaxrnn.unroll)
-        like = jax.eval_shape(lambda key: model.init(key, None), jax.random.key(0))
+        like = jax.eval_shape(
+            lambda key: model.init(key, len(vocabulary)), jax.random.key(0)
+        )
         return model, checkpoint.load_params(path, like), vocabulary
     except KeyError:
         sys.exit(f"{path} must be a model of char_lm.py, got one without its settings")
@@ -170,7 +172,7 @@ def train_model(args):
 
     cell = CELLS[args.cell](args.hidden_size)
     model = build(cell, len(vocabulary), jaxrnn.unroll_bptt)
-    initial = model.init(jax.random.key(args.seed), None)
+    initial = model.init(jax.random.key(args.seed), len(vocabulary))
     difference = gradient_difference(cell, len(vocabulary), initial, first)
     print(f"hand-derived gradient and jax.grad differ by {difference:.1e}, relative")
     levels = text.baselines(tokens, held_out, len(vocabulary))

@@ -102,7 +102,8 @@ class AdjointForwardFn(Protocol):
         """Compute ``step`` and a residual.
 
         Acts on the last axis only, so that it also takes all steps at once:
-        states and pre-activations with leading dimensions ``(T, *B)``.
+        states and pre-activations with leading dimensions ``(T, *B)``. An unroll may
+        keep the residuals of its loop or recompute them from the states in one call.
 
         Returns:
             ``(state, y, residual)``; the first two equal those of ``step``.

@@ -8,8 +8,8 @@ time, one step takes ``ds_t = dL/ds_t`` and ``dy_t = dL/dy_t`` to::
 
 which is ``Adjoint.backward``. The loop keeps no parameter gradient: those are sums
 over all steps of products with ``da_t`` and are formed once, after the loop, by
-``Adjoint.accumulate``. The forward loop keeps the state that entered each step; the
-gates are recomputed from it for all steps at once by ``Adjoint.forward``.
+``Adjoint.accumulate``. The forward loop, over ``Adjoint.forward``, keeps the residual
+of each step.
 """
 
 import functools
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from ._base import Adjoint, Cell
 from ._checks import check_like
 from ._scan import masked_scan, masked_scan_transposed, zeros_like
-from ._typing import Array, ArrayLike, Params, State
+from ._typing import Array, ArrayLike, Params, Residual, State
 from ._unroll import Sequence, prepare
 
 
@@ -30,8 +30,7 @@ class _Saved(NamedTuple):
 
     params: Params
     sequence: Sequence
-    a_xs: Array  # (T, *B, A)
-    entered: State  # leaves (T, *B, ...), the state that entered each step
+    residuals: Residual  # leaves (T, *B, ...)
 
 
 def _adjoint(cell: Cell) -> Adjoint:
@@ -46,31 +45,24 @@ def _adjoint(cell: Cell) -> Adjoint:
 def _forward(
     cell: Cell, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[tuple[State, Array], _Saved]:
-    a_xs = cell.project(params, sequence.xs)
-
-    def step(state, a_x):
-        new_state, y = cell.step(params, state, a_x)
-        return new_state, (y, state)
-
-    state, (ys, entered) = masked_scan(
-        step,
+    state, ys, residuals = masked_scan(
+        functools.partial(_adjoint(cell).forward, params),
         sequence.state,
-        a_xs,
+        cell.project(params, sequence.xs),
         fresh=sequence.fresh,
         mask=sequence.mask,
         resets=sequence.resets,
         reverse=reverse,
     )
-    return (state, ys), _Saved(params, sequence, a_xs, entered)
+    return (state, ys), _Saved(params, sequence, residuals)
 
 
 def _backward(
     cell: Cell, reverse: bool, saved: _Saved, cotangents: tuple[State, Array]
 ) -> tuple[Params, Sequence]:
-    params, sequence, a_xs, entered = saved
+    params, sequence, residuals = saved
     dstate, dys = cotangents
     adjoint = _adjoint(cell)
-    _, _, residuals = adjoint.forward(params, entered, a_xs)
 
     def backward(dstate, inputs):
         residual, dy = inputs
@@ -92,15 +84,8 @@ def _backward(
 def _unroll(
     cell: Cell, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, Array]:
-    return masked_scan(
-        functools.partial(cell.step, params),
-        sequence.state,
-        cell.project(params, sequence.xs),
-        fresh=sequence.fresh,
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-    )
+    values, _ = _forward(cell, reverse, params, sequence)
+    return values
 
 
 _unroll.defvjp(_forward, _backward)
@@ -119,10 +104,10 @@ def unroll_bptt(
     """Run a cell over time; reverse mode takes the hand-derived backward pass.
 
     Same arguments, values and gradients as :func:`unroll`. Prefer it for training:
-    the backward loop carries no parameter gradient, every weight gradient is one
-    product after the loop, and gates are recomputed rather than stored. Prefer
-    ``unroll`` for forward mode (``jax.jvp``, ``jax.jacfwd``, ``jax.hessian``), which
-    a custom backward pass cannot offer; reverse over reverse works with both.
+    the backward loop carries no parameter gradient, and every weight gradient is one
+    product after the loop. Prefer ``unroll`` for forward mode (``jax.jvp``,
+    ``jax.jacfwd``, ``jax.hessian``), which a custom backward pass cannot offer; reverse
+    over reverse works with both.
 
     Args:
         cell: what to run; must have an ``adjoint``.

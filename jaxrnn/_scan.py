@@ -1,7 +1,7 @@
 """The one scan over time, masked, resettable and reversible, and its transpose."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,8 @@ from jax import lax
 
 from ._checks import check_integers
 from ._typing import Array, ArrayLike, State
+
+Step: TypeAlias = Callable[[State, Any], tuple[State, Array, Any]]
 
 
 def select(condition: Array, on_true: Any, on_false: Any) -> Any:
@@ -41,35 +43,33 @@ def segment_resets(resets: Array, *, reverse: bool) -> Array:
     return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
 
 
-def masked_step(
-    step: Callable[[State, Any], tuple[State, Any]], fresh: State
-) -> Callable[[State, Any], tuple[State, Any]]:
+def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
     """``step`` with reset before it and mask after it, as a body for ``lax.scan``.
 
     Args:
-        step: ``(state, x) -> (state, y)``.
+        step: ``(state, x) -> (state, y, residual)``.
         fresh: the state that a reset restores.
 
     Returns:
-        ``(state, (x, valid, reset)) -> (state, y)``; ``valid`` and ``reset`` are bool
-        ``(*B)`` or None.
+        ``(state, (x, valid, reset)) -> (state, (y, residual))``; ``valid`` and
+        ``reset`` are bool ``(*B)`` or None. The residual is left as it is.
     """
 
     def body(state, inputs):
         x, valid, reset = inputs
         if reset is not None:
             state = select(reset, fresh, state)
-        new_state, y = step(state, x)
+        new_state, y, residual = step(state, x)
         if valid is not None:
             new_state = select(valid, new_state, state)
             y = select(valid, y, zeros_like(y))
-        return new_state, y
+        return new_state, (y, residual)
 
     return body
 
 
 def masked_scan(
-    step: Callable[[State, Any], tuple[State, Any]],
+    step: Step,
     state: State,
     xs: Any,
     *,
@@ -77,11 +77,11 @@ def masked_scan(
     mask: Array | None,
     resets: Array | None,
     reverse: bool,
-) -> tuple[State, Any]:
+) -> tuple[State, Array, Any]:
     """Scan ``step`` over time.
 
     Args:
-        step: ``(state, x) -> (state, y)``.
+        step: ``(state, x) -> (state, y, residual)``.
         state: state before the first step taken.
         xs: pytree with leaves ``(T, *B, ...)``.
         fresh: the state that a reset restores.
@@ -90,10 +90,11 @@ def masked_scan(
         reverse: take the steps from the last to the first.
 
     Returns:
-        ``(state, ys)``; outputs stay at their own time.
+        ``(state, ys, residuals)``; outputs and residuals stay at their own time.
     """
     body = masked_step(step, fresh)
-    return lax.scan(body, state, (xs, mask, resets), reverse=reverse)
+    state, (ys, residuals) = lax.scan(body, state, (xs, mask, resets), reverse=reverse)
+    return state, ys, residuals
 
 
 def masked_scan_transposed(

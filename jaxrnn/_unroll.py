@@ -105,9 +105,9 @@ def unroll(
     wide = widen(params)
 
     def step(state, a_x):
-        return cell.step(narrow(wide, params), state, a_x)
+        return *cell.step(narrow(wide, params), state, a_x), None
 
-    return masked_scan(
+    state, ys, _ = masked_scan(
         step,
         sequence.state,
         cell.project(params, sequence.xs),
@@ -116,3 +116,4 @@ def unroll(
         resets=sequence.resets,
         reverse=reverse,
     )
+    return state, ys

@@ -1,7 +1,5 @@
 """Looking inside the backward pass."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -58,7 +56,11 @@ def state_gradients(
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     num_steps = sequence.xs.shape[0]
-    body = masked_step(functools.partial(cell.step, params), sequence.fresh)
+
+    def step(state, a_x):
+        return *cell.step(params, state, a_x), None
+
+    body = masked_step(step, sequence.fresh)
 
     def shifted(state, inputs):
         shift, *inputs = inputs
@@ -67,7 +69,8 @@ def state_gradients(
     def outputs(shifts):
         a_xs = cell.project(params, sequence.xs)
         inputs = (shifts, a_xs, sequence.mask, sequence.resets)
-        return lax.scan(shifted, sequence.state, inputs, reverse=reverse)[1]
+        _, (ys, _) = lax.scan(shifted, sequence.state, inputs, reverse=reverse)
+        return ys
 
     shifts = jax.tree.map(
         lambda s: jnp.zeros((num_steps, *s.shape), s.dtype), sequence.state

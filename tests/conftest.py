@@ -1,3 +1,4 @@
+import itertools
 import pathlib
 
 import jax
@@ -11,6 +12,16 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # Float64 where a test asks for it, and nothing promoted behind its back.
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+_tests_run = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def bounded_caches():
+    """Forget compiled programs now and then: their memory maps are limited."""
+    yield
+    if next(_tests_run) % 100 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture

@@ -30,8 +30,10 @@ def setup(batch=(B,), length=4):
     return layer, params, prompt
 
 
-@pytest.mark.parametrize("batch", [(), (B,), (2, B)])
-@pytest.mark.parametrize("choose", [decode.greedy, decode.sampling(top_k=3)])
+@pytest.mark.parametrize(
+    ("batch", "choose"),
+    [((), decode.greedy), ((B,), decode.sampling(top_k=3)), ((2, B), decode.greedy)],
+)
 def test_equals_the_loop_over_whole_sequences(batch, choose):
     layer, params, prompt = setup(batch)
     key = jax.random.key(2)
@@ -145,7 +147,7 @@ def test_bad_options_are_named(call, error, message):
 def test_bad_prompts_and_layers_are_named():
     layer, params, prompt = setup()
     key = jax.random.key(0)
-    with pytest.raises(ValueError, match="prompt must have shape .* T at least 1"):
+    with pytest.raises(ValueError, match=r"prompt must have shape .* T at least 1"):
         decode.generate(layer, params, prompt[:0], 3, key=key)
     with pytest.raises(ValueError, match="num_steps must be at least 1, got 0"):
         decode.generate(layer, params, prompt, 0, key=key)

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 import jaxrnn
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 cells = pytest.mark.parametrize("name", CELLS)
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]

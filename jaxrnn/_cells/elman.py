@@ -57,8 +57,8 @@ class ElmanResidual(NamedTuple):
     """What the backward pass of a step needs."""
 
     h_prev: Array  # (*B, H)
-    a: Array  # (*B, H)
     h: Array  # (*B, H)
+    a: Array | None  # (*B, H), None where the derivative has a formula in h
 
 
 def elman_init(
@@ -107,7 +107,8 @@ def elman_forward(
     """One step and its residual."""
     a = a_x + dot(state, params.w_h)
     h = activation(a)
-    residual = ElmanResidual(h_prev=state, a=a, h=h)
+    kept = None if activation in _DERIVATIVES else a
+    residual = ElmanResidual(h_prev=state, h=h, a=kept)
     return h, h.astype(params.w_h.dtype), residual
 
 
@@ -121,7 +122,11 @@ def elman_backward(
 ) -> tuple[Array, Array]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
-    da = activation_pullback(activation, residual.a, residual.h, dh)
+    if residual.a is None:
+        da = _DERIVATIVES[activation](residual.h) * dh
+    else:
+        _, pull = jax.vjp(activation, residual.a)
+        (da,) = pull(dh)
     return dot_transposed(da, params.w_h), da
 
 
@@ -156,15 +161,6 @@ _DERIVATIVES: dict[Callable[..., Array], Callable[[Array], Array]] = {
     jax.nn.relu: _relu_derivative,
     jax.nn.leaky_relu: _leaky_relu_derivative,
 }
-
-
-def activation_pullback(activation: Activation, a: Array, h: Array, dh: Array) -> Array:
-    """``da`` for ``h = activation(a)``: by formula where built in, else by JAX."""
-    derivative = _DERIVATIVES.get(activation)
-    if derivative is not None:
-        return derivative(h) * dh
-    _, pull = jax.vjp(activation, a)
-    return pull(dh)[0]
 
 
 def elman(

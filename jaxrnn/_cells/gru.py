@@ -68,13 +68,22 @@ class GRUParams(NamedTuple):
 
 
 class GRUResidual(NamedTuple):
-    """What the backward pass of a step needs."""
+    """What the backward pass of a step needs, with the reset after the product."""
 
     h_prev: Array  # (*B, H), as all below
     r: Array
     z: Array
     n: Array
-    m: Array  # what r multiplies: a_h_n after, h_prev before
+    a_h_n: Array
+
+
+class GRUBeforeResidual(NamedTuple):
+    """What the backward pass of a step needs, with the reset before the product."""
+
+    h_prev: Array  # (*B, H), as all below
+    r: Array
+    z: Array
+    n: Array
 
 
 def gru_init(
@@ -117,14 +126,6 @@ def _split(a: Array) -> tuple[Array, Array]:
     return a[..., : 2 * size], a[..., 2 * size :]
 
 
-def _output(
-    params: GRUParams, residual: GRUResidual
-) -> tuple[Array, Array, GRUResidual]:
-    h_prev, _, z, n, _ = residual
-    h = (1 - z) * n + z * h_prev
-    return h, h.astype(params.w_h.dtype), residual
-
-
 def gru_forward(
     params: GRUParams, state: Array, a_x: Array
 ) -> tuple[Array, Array, GRUResidual]:
@@ -133,7 +134,9 @@ def gru_forward(
     a_h_rz, a_h_n = _split(add_bias(dot(state, params.w_h), params.b_h))
     r, z = jnp.split(jax.nn.sigmoid(a_x_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_x_n + r * a_h_n)
-    return _output(params, GRUResidual(h_prev=state, r=r, z=z, n=n, m=a_h_n))
+    h = (1 - z) * n + z * state
+    residual = GRUResidual(h_prev=state, r=r, z=z, n=n, a_h_n=a_h_n)
+    return h, h.astype(params.w_h.dtype), residual
 
 
 def gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
@@ -173,7 +176,7 @@ def gru_accumulate(
 
 def gru_before_forward(
     params: GRUParams, state: Array, a_x: Array
-) -> tuple[Array, Array, GRUResidual]:
+) -> tuple[Array, Array, GRUBeforeResidual]:
     """One step with the reset before the product, and its residual."""
     a_x_rz, a_x_n = _split(a_x)
     w_rz, w_n = _split(params.w_h)
@@ -181,7 +184,9 @@ def gru_before_forward(
     a_h_rz = add_bias(dot(state, w_rz), b_h_rz)
     r, z = jnp.split(jax.nn.sigmoid(a_x_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_x_n + add_bias(dot(r * state, w_n), b_h_n))
-    return _output(params, GRUResidual(h_prev=state, r=r, z=z, n=n, m=state))
+    h = (1 - z) * n + z * state
+    residual = GRUBeforeResidual(h_prev=state, r=r, z=z, n=n)
+    return h, h.astype(params.w_h.dtype), residual
 
 
 def gru_before_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
@@ -191,10 +196,10 @@ def gru_before_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array,
 
 
 def gru_before_backward(
-    params: GRUParams, residual: GRUResidual, dstate: Array, dy: Array
+    params: GRUParams, residual: GRUBeforeResidual, dstate: Array, dy: Array
 ) -> tuple[Array, Array]:
     """Transpose of one step with the reset before the product."""
-    h_prev, r, z, n, _ = residual
+    h_prev, r, z, n = residual
     w_rz, w_n = _split(params.w_h)
     dh = dstate + dy.astype(dstate.dtype)
     da_n = dh * (1 - z) * (1 - n * n)
@@ -207,7 +212,7 @@ def gru_before_backward(
 
 
 def gru_before_accumulate(
-    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
+    params: GRUParams, xs: Array, residuals: GRUBeforeResidual, da_xs: Array
 ) -> tuple[GRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
     h_prev, r = residuals.h_prev, residuals.r

@@ -1,0 +1,225 @@
+"""Each mistake is named: the argument, what was expected and what came."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from cases import CELLS, B, H, I, T, problem, random_params
+
+import jaxrnn
+
+cells = pytest.mark.parametrize("name", CELLS)
+RUNS = {
+    "unroll": jaxrnn.unroll,
+    "unroll_bptt": jaxrnn.unroll_bptt,
+    "bptt": lambda cell, params, xs, state=None, **flags: jaxrnn.bptt(
+        cell, params, xs, jnp.zeros((T, B, H)), state, **flags
+    ),
+    "layer": lambda cell, params, xs, state=None, **flags: jaxrnn.layer(cell).apply(
+        params, xs, state, **flags
+    ),
+}
+runs = pytest.mark.parametrize("run", RUNS)
+
+
+def setup(name, run):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    # Errors come while tracing, from static facts alone.
+    return functools.partial(jax.eval_shape, functools.partial(RUNS[run], cell)), case
+
+
+SEQUENCES = {
+    "features": (
+        lambda xs: xs[..., :1],
+        ValueError,
+        r"xs must have 2 features on its last axis.*got shape \(7, 3, 1\)",
+    ),
+    "rank": (lambda xs: xs[0, 0], ValueError, r"xs must have shape \(T, \*B, F\)"),
+    "integers": (
+        lambda xs: jnp.ones(xs.shape, int),
+        TypeError,
+        r"xs must have dtype float64.*got int64: integer tokens need",
+    ),
+    "float32": (
+        lambda xs: xs.astype(jnp.float32),
+        TypeError,
+        r"xs must have dtype float64.*got float32: cast with xs.astype\('float64'\)",
+    ),
+}
+
+
+@cells
+@runs
+@pytest.mark.parametrize("mistake", SEQUENCES)
+def test_wrong_sequences(name, run, mistake):
+    evaluate, case = setup(name, run)
+    change, error, message = SEQUENCES[mistake]
+    with pytest.raises(error, match=message):
+        evaluate(case.params, change(case.xs))
+
+
+FLAGS = {
+    "transposed": (
+        lambda f: f.T,
+        ValueError,
+        r"must have shape \(T, \*B\) = \(7, 3\), got shape \(3, 7\)",
+    ),
+    "time-only": (lambda f: f[:, 0], ValueError, r"= \(7, 3\), got shape \(7,\)"),
+    "with-features": (lambda f: f[..., None], ValueError, r"got shape \(7, 3, 1\)"),
+    "float": (
+        lambda f: f.astype(float),
+        TypeError,
+        "must be boolean, got dtype float64",
+    ),
+    "integer": (lambda f: f.astype(int), TypeError, "must be boolean, got dtype int64"),
+}
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm"])
+@runs
+@pytest.mark.parametrize("flag", ["mask", "resets"])
+@pytest.mark.parametrize("mistake", FLAGS)
+def test_wrong_masks_and_resets(name, run, flag, mistake):
+    evaluate, case = setup(name, run)
+    change, error, message = FLAGS[mistake]
+    with pytest.raises(error, match=f"{flag} .*{message}|{flag} {message}"):
+        evaluate(case.params, case.xs, **{flag: change(case.flags[flag])})
+
+
+@runs
+def test_states_of_another_structure(run):
+    evaluate, case = setup("lstm", run)
+    with pytest.raises(
+        ValueError, match=r"state must have the structure .*LSTMState.*got .*\*"
+    ):
+        evaluate(case.params, case.xs, case.state.h)
+    with pytest.raises(ValueError, match="state must have the structure"):
+        evaluate(case.params, case.xs, tuple(case.state))
+
+
+@cells
+@runs
+def test_states_of_another_batch_size_or_dtype(name, run):
+    evaluate, case = setup(name, run)
+    one = jax.tree.map(lambda s: s[:1], case.state)
+    with pytest.raises(
+        ValueError, match=r"state.* must have shape \(3, 5\), got shape \(1, 5\)"
+    ):
+        evaluate(case.params, case.xs, one)
+    narrow = jax.tree.map(lambda s: s.astype(jnp.float32), case.state)
+    with pytest.raises(
+        TypeError, match=r"state.* must have dtype float64, got float32"
+    ):
+        evaluate(case.params, case.xs, narrow)
+
+
+def test_the_leaf_of_a_state_is_named():
+    evaluate, case = setup("lstm", "unroll")
+    state = case.state._replace(c=case.state.c[:, :4])
+    with pytest.raises(
+        ValueError, match=r"state\.c must have shape \(3, 5\), got shape \(3, 4\)"
+    ):
+        evaluate(case.params, case.xs, state)
+
+
+@cells
+def test_wrong_cotangents(name):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    run = functools.partial(jaxrnn.bptt, cell, case.params, case.xs)
+    with pytest.raises(
+        ValueError, match=r"dys must have shape \(7, 3, 5\), got shape \(7, 3, 4\)"
+    ):
+        run(case.dys[..., :4])
+    with pytest.raises(TypeError, match=r"dys must have dtype float64, got float32"):
+        run(case.dys.astype(jnp.float32))
+    with pytest.raises(
+        ValueError, match=r"dstate.* must have shape \(3, 5\), got shape \(2, 5\)"
+    ):
+        run(case.dys, dstate=jax.tree.map(lambda s: s[:2], case.dstate))
+
+
+@pytest.mark.parametrize("make", [jaxrnn.elman, jaxrnn.lstm, jaxrnn.gru, jaxrnn.dense])
+def test_wrong_sizes(make):
+    name = "size" if make is jaxrnn.dense else "hidden_size"
+    for size in (0, -3):
+        with pytest.raises(ValueError, match=f"{name} must be at least 1, got {size}"):
+            make(size)
+    for size in (2.0, "5", None, True, (5,)):
+        with pytest.raises(TypeError, match=f"{name} must be an int, got"):
+            make(size)
+    with pytest.raises(ValueError, match="input_size must be at least 1, got 0"):
+        make(5).init(jax.random.key(0), 0)
+    with pytest.raises(TypeError, match="dtype must be a floating dtype, got int32"):
+        make(5).init(jax.random.key(0), 2, jnp.int32)
+
+
+def test_wrong_activation():
+    with pytest.raises(
+        TypeError, match="activation must be a function of arrays, got 'tanh'"
+    ):
+        jaxrnn.elman(5, activation="tanh")
+
+
+@pytest.mark.parametrize("run", ["unroll_bptt", "bptt"])
+def test_a_cell_without_adjoint(run):
+    cell = jaxrnn.gru(H)._replace(adjoint=None)
+    params = random_params(jax.random.key(0), cell)
+    xs = jnp.zeros((T, B, I))
+    with pytest.raises(ValueError, match=r"must have an adjoint.*jaxrnn\.unroll,"):
+        jax.eval_shape(functools.partial(RUNS[run], cell), params, xs)
+    assert jaxrnn.unroll(cell, params, xs)[1].shape == (T, B, H)
+
+
+def test_layers_that_do_not_fit():
+    with pytest.raises(
+        ValueError, match="stack must have at least one layer, got none"
+    ):
+        jaxrnn.stack()
+    with pytest.raises(
+        TypeError, match=r"layers\[1\] must be a Layer, got Cell: wrap it in"
+    ):
+        jaxrnn.stack(jaxrnn.dense(2), jaxrnn.gru(3))
+
+
+def test_steps_of_layers():
+    layer = jaxrnn.layer(jaxrnn.lstm(H))
+    params = layer.init(jax.random.key(0), I)
+    state = layer.initial_state(params, (B,))
+    with pytest.raises(ValueError, match="2 features"):
+        layer.step(params, state, jnp.zeros((B, 1)))
+    with pytest.raises(ValueError, match=r"state\.h must have shape \(4, 5\)"):
+        layer.step(params, state, jnp.zeros((4, I)))
+    both = jaxrnn.bidirectional(jaxrnn.gru(2), jaxrnn.gru(2))
+    with pytest.raises(ValueError, match=r"a bidirectional layer.*later inputs"):
+        jaxrnn.stack(layer, both).step((params, None), (state, None), jnp.zeros((B, I)))
+
+
+def test_states_of_stacks():
+    layer = jaxrnn.layer(jaxrnn.gru(I))
+    model = jaxrnn.stack(layer, layer, layer)
+    params = model.init(jax.random.key(0), I)
+    with pytest.raises(
+        ValueError, match="state must be a tuple with 3 entries, one for each"
+    ):
+        model.apply(params, jnp.zeros((T, I)), jnp.zeros(I))
+    with pytest.raises(ValueError, match="state must be a tuple with 3 entries"):
+        model.step(params, model.initial_state(params)[:2], jnp.zeros(I))
+
+
+def test_embeddings_of_what_is_no_token():
+    layer = jaxrnn.embedding(4, 3)
+    params = layer.init(jax.random.key(0), 4)
+    with pytest.raises(TypeError, match="xs must be integers, got dtype float64"):
+        layer.apply(params, jnp.zeros((T, B)))
+    with pytest.raises(ValueError, match=r"mask must have shape \(T, \*B\) = \(7, 3\)"):
+        layer.apply(params, jnp.zeros((T, B), int), mask=jnp.ones((T,), bool))
+    with pytest.raises(ValueError, match="vocab_size must be at least 1, got 0"):
+        jaxrnn.embedding(0, 3)
+
+
+def test_lengths_that_are_no_integers():
+    with pytest.raises(TypeError, match="lengths must be integers, got dtype float64"):
+        jaxrnn.lengths_to_mask(jnp.ones(3), T)

@@ -1,0 +1,107 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from cases import I
+
+import jaxrnn
+from jaxrnn import checkpoint
+
+
+def make(dtype=jnp.float32, hidden_size=5):
+    model = jaxrnn.stack(
+        jaxrnn.layer(jaxrnn.lstm(hidden_size)),
+        jaxrnn.bidirectional(jaxrnn.gru(4), jaxrnn.elman(3)),
+        jaxrnn.dense(2),
+    )
+    return model.init(jax.random.key(0), I, dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+def test_round_trip_is_exact(tmp_path, dtype):
+    params, path = make(dtype), tmp_path / "params.safetensors"
+    checkpoint.save_params(path, params, {"cell": "lstm"})
+    loaded = checkpoint.load_params(path, jax.eval_shape(lambda: params))
+    assert jax.tree.structure(loaded) == jax.tree.structure(params)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(params), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+    assert checkpoint.load_metadata(path) == {"cell": "lstm"}
+    assert [file.name for file in tmp_path.iterdir()] == ["params.safetensors"]
+
+
+def test_leaves_carry_the_names_of_the_parameters(tmp_path):
+    path = tmp_path / "params"
+    checkpoint.save_params(path, make())
+    assert "[1].forward.b_h" in safetensors.numpy.load_file(path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    params, path = make(), tmp_path / "params"
+    checkpoint.save_params(path, params)
+    before = path.read_bytes()
+    with pytest.raises(Exception, match="str"):
+        checkpoint.save_params(path, params, {"number": 1})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_place_is_an_os_error(tmp_path):
+    with pytest.raises(OSError, match="nowhere"):
+        checkpoint.save_params(tmp_path / "nowhere" / "params", make())
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def text(path):
+    path.write_text("not parameters at all")
+
+
+def foreign(path):
+    safetensors.numpy.save_file({"w": np.zeros(3)}, path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (truncated, "not a safetensors file, or damaged"),
+        (text, "not a safetensors file, or damaged"),
+        (foreign, "was not written by jaxrnn.checkpoint"),
+        (lambda path: path.write_bytes(b""), "not a safetensors file, or damaged"),
+    ],
+)
+def test_damaged_and_foreign_files_are_refused(tmp_path, damage, message):
+    path = tmp_path / "params"
+    checkpoint.save_params(path, make())
+    damage(path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_params(path, make())
+    assert path.read_bytes() == before
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no such file.*params"):
+        checkpoint.load_params(tmp_path / "params", make())
+
+
+@pytest.mark.parametrize(
+    ("like", "message"),
+    [
+        (
+            lambda: make(hidden_size=6),
+            r"\[0\]\.w_x must have shape \(2, 24\) and dtype float32, got \(2, 20\)",
+        ),
+        (lambda: make(jnp.bfloat16), r"\[0\]\.w_x .* dtype bfloat16, got .* float32"),
+        (lambda: (*make(), make()[0]), r"must hold the parameter \[3\]\.w_x"),
+        (lambda: make()[:2], r"got also \[2\]\.b, \[2\]\.w"),
+    ],
+)
+def test_parameters_of_another_model_are_refused(tmp_path, like, message):
+    path = tmp_path / "params"
+    checkpoint.save_params(path, make())
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_params(path, like())

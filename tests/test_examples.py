@@ -1,0 +1,149 @@
+"""The examples, run small, as a user would: another process, a command line."""
+
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import safetensors.numpy
+
+ROOT = pathlib.Path(__file__).parent.parent
+TEXT = "In the beginning was the word, and the word was all there was. " * 60
+
+
+def command(*arguments):
+    return [sys.executable, str(ROOT / "examples" / "char_lm.py"), *map(str, arguments)]
+
+
+def environment():
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", **cache}
+
+
+def run(*arguments, cwd=None):
+    return subprocess.run(
+        command(*arguments),
+        env=environment(),
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    path = tmp_path_factory.mktemp("corpus") / "text.txt"
+    path.write_text(TEXT)
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, corpus):
+    out = tmp_path_factory.mktemp("trained")
+    small = ["--cell", "gru", "--hidden-size", 24, "--steps", 60]
+    return out, run("--corpus", corpus, *small, "--out", out)
+
+
+def test_char_lm_trains(trained):
+    out, result = trained
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""  # no terminal, no progress bar, no warning
+    lines = result.stdout.splitlines()
+    difference = re.fullmatch(
+        r"hand-derived gradient and jax.grad differ by (\S+), relative", lines[0]
+    )
+    assert float(difference[1]) < 1e-5
+    bigram = re.search(r"bigram baseline: (\S+) bits per character", result.stdout)
+    last = re.fullmatch(r"validation bits per character: (\S+)", lines[-1])
+    assert float(last[1]) < float(bigram[1])
+    for name in ("loss.png", "gradients.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    assert "--- greedy" in result.stdout
+
+
+def test_char_lm_generates_without_training(trained):
+    out, _ = trained
+    result = run("--out", out, "--generate", "In the ")
+    assert result.returncode == 0, result.stderr
+    assert "--- greedy\nIn the " in result.stdout
+    assert "validation" not in result.stdout
+
+
+def test_char_lm_keeps_the_best_on_ctrl_c(tmp_path, corpus):
+    process = subprocess.Popen(
+        command(
+            "--corpus", corpus, "--hidden-size", 24, "--steps", 10**6, "--out", tmp_path
+        ),
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    seen = ""
+    while "bigram baseline" not in seen:
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        seen += line
+    time.sleep(10)  # the compilation of the update, and some steps
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert "stopped early: interrupted after step" in out
+    assert (tmp_path / "params.safetensors").exists()
+    assert out.splitlines()[-1].startswith("validation bits per character: ")
+
+
+def test_mistakes_are_named_before_anything_is_written(tmp_path, corpus, trained):
+    out, _ = trained
+    short = tmp_path / "short.txt"
+    short.write_text("too short")
+    damaged, foreign = tmp_path / "damaged", tmp_path / "foreign"
+    for folder in (damaged, foreign):
+        folder.mkdir()
+    whole = (out / "params.safetensors").read_bytes()
+    (damaged / "params.safetensors").write_bytes(whole[:-50])
+    safetensors.numpy.save_file({}, foreign / "params.safetensors")
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file, not a folder")
+
+    for arguments, message in [
+        (
+            ["--corpus", tmp_path / "none.txt"],
+            "--corpus must be kjv, python or a readable",
+        ),
+        (["--corpus", short], "--corpus must have at least 2021 characters, got 9"),
+        (["--corpus", corpus, "--out", occupied], "--out must be a folder that can be"),
+        (["--corpus", corpus, "--out", damaged], "not a safetensors file, or damaged"),
+        (
+            ["--corpus", corpus, "--out", foreign],
+            "was not written by jaxrnn.checkpoint",
+        ),
+        (["--hidden-size", "0"], "--hidden-size: must be an int of at least 1, got 0"),
+        (["--cell", "transformer"], "invalid choice: 'transformer'"),
+        (["--out", out, "--generate", "Ω"], "'Ω'"),
+        (
+            ["--out", out, "--generate", ""],
+            "--generate must have at least one character",
+        ),
+        (["--out", tmp_path, "--generate", "In"], "no such file"),
+        (["--out", damaged, "--generate", "In"], "not a safetensors file, or damaged"),
+        (
+            ["--out", foreign, "--generate", "In"],
+            "was not written by jaxrnn.checkpoint",
+        ),
+    ]:
+        before = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+        if "--out" not in arguments:
+            arguments = [*arguments, "--out", tmp_path / "fresh"]
+        result = run(*arguments)
+        assert result.returncode != 0, arguments
+        assert message in result.stderr, (arguments, result.stderr)
+        assert "Traceback" not in result.stderr
+        after = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
+        assert after == before

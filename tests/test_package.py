@@ -1,0 +1,134 @@
+"""The package as a whole: its layers, its public names, its documents."""
+
+import ast
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import re
+
+import jax
+import pytest
+
+import jaxrnn
+
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "jaxrnn"
+
+# A module imports from rows above its own only (docs/design.md, "Import layers").
+IMPORT_LAYERS = [
+    ["_typing"],
+    ["_base", "_checks", "_precision"],
+    ["_scan", "initializers"],
+    ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
+    ["_bptt", "_layers"],
+    ["losses", "decode", "train", "diagnostics", "checkpoint"],
+    ["__init__"],
+]
+RANK = {name: rank for rank, row in enumerate(IMPORT_LAYERS) for name in row}
+MODULES = [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+]
+SUBMODULES = ["decode", "diagnostics", "initializers", "losses", "train", "checkpoint"]
+
+
+def imports(module):
+    """The modules of the package that ``module`` imports, and the others."""
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    own, others = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            others.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            package = ["jaxrnn", *module.split(".")][: -node.level]
+            if node.module is None:
+                own |= {".".join([*package[1:], alias.name]) for alias in node.names}
+            else:
+                own.add(".".join([*package[1:], node.module]))
+    return own, others
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "_cells.__init__"])
+def test_modules_import_from_lower_layers_only(module):
+    own, others = imports(module)
+    for imported in own:
+        assert RANK[imported] < RANK[module], f"{module} imports {imported}"
+    if module not in ("losses", "train"):
+        assert "optax" not in others
+    if module != "checkpoint":
+        assert "safetensors" not in others
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_hides_in_a_function(module):
+    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                assert not isinstance(node, ast.Import | ast.ImportFrom), function.name
+
+
+def test_every_module_has_its_place():
+    found = {m.name for m in pkgutil.walk_packages([str(PACKAGE)])}
+    assert set(RANK) - {"__init__"} == found - {"_cells"}
+
+
+def public_objects():
+    for name in jaxrnn.__all__:
+        yield f"jaxrnn.{name}", getattr(jaxrnn, name)
+    for submodule in SUBMODULES:
+        module = importlib.import_module(f"jaxrnn.{submodule}")
+        yield f"jaxrnn.{submodule}", module
+        for name in module.__all__:
+            yield f"jaxrnn.{submodule}.{name}", getattr(module, name)
+
+
+@pytest.mark.parametrize(("name", "value"), list(public_objects()))
+def test_public_names_are_documented(name, value):
+    if not (
+        inspect.isfunction(value) or inspect.isclass(value) or inspect.ismodule(value)
+    ):
+        return  # an alias or a partial, documented where it is defined
+    doc = inspect.getdoc(value)
+    assert doc, name
+    if isinstance(value, type) and issubclass(value, tuple):
+        # NamedTuple writes a docstring of its own where there is none.
+        assert not doc.startswith(f"{value.__name__}("), name
+    if inspect.isfunction(value):
+        parameters = [p for p in inspect.signature(value).parameters if p != "self"]
+        for parameter in parameters:
+            assert re.search(rf"\b{parameter}\b", doc), (
+                f"{name} does not say {parameter}"
+            )
+
+
+def test_all_lists_every_public_name():
+    public = {name for name in vars(jaxrnn) if not name.startswith("_")}
+    assert set(jaxrnn.__all__) <= public
+    assert public - set(jaxrnn.__all__) <= {"checkpoint"}
+    for name in ("elman", "lstm", "gru", "unroll", "unroll_bptt", "bptt", "layer"):
+        assert name in jaxrnn.__all__
+
+
+def code_blocks(document):
+    text = (ROOT / document).read_text()
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/new_cell.md"])
+def test_code_in_documents_runs(document):
+    blocks = code_blocks(document)
+    assert blocks
+    scope = {"__name__": "document"}
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        for block in blocks:
+            exec(compile(block, document, "exec"), scope)
+
+
+def test_the_readme_has_its_two_commands():
+    readme = (ROOT / "README.md").read_text()
+    assert 'pip install -e ".[examples]" && python examples/char_lm.py' in readme
+    assert 'pip install -e ".[test]" && pytest' in readme
