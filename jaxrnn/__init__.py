@@ -24,14 +24,14 @@ from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
 from ._layers import BidirectionalParams as BidirectionalParams
 from ._layers import BidirectionalState as BidirectionalState
-from ._layers import DenseParams as DenseParams
-from ._layers import EmbeddingParams as EmbeddingParams
 from ._layers import bidirectional as bidirectional
-from ._layers import dense as dense
-from ._layers import embedding as embedding
 from ._layers import layer as layer
 from ._layers import stack as stack
 from ._scan import lengths_to_mask as lengths_to_mask
+from ._time_distributed import DenseParams as DenseParams
+from ._time_distributed import EmbeddingParams as EmbeddingParams
+from ._time_distributed import dense as dense
+from ._time_distributed import embedding as embedding
 from ._unroll import unroll as unroll
 
 __all__ = [

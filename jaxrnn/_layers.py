@@ -1,26 +1,14 @@
-"""Layers: maps from sequences to sequences, and the ways to combine them."""
+"""Recurrent layers, and the ways to combine layers of any kind."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
-from ._checks import (
-    check_features,
-    check_flags,
-    check_floating,
-    check_integers,
-    check_like,
-    check_sequence,
-    check_size,
-)
-from ._precision import add_bias, dot, widen
-from ._scan import select, zeros_like
-from ._typing import Array, Key, Params, State
+from ._checks import check_like
+from ._typing import Params, State
 from ._unroll import unroll
-from .initializers import Initializer, glorot_uniform
 
 
 def layer(cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn = unroll) -> Layer:
@@ -90,7 +78,7 @@ def stack(*layers: Layer) -> Layer:
         TypeError: an argument is not a :class:`Layer`, for instance a cell.
 
     >>> import jaxrnn
-    >>> model = stack(layer(jaxrnn.lstm(5)), layer(jaxrnn.gru(4)), dense(2))
+    >>> model = stack(layer(jaxrnn.lstm(5)), layer(jaxrnn.gru(4)), jaxrnn.dense(2))
     >>> params = model.init(jax.random.key(0), 3)
     >>> state, ys = model.apply(params, jnp.ones((7, 3)))
     >>> ys.shape
@@ -230,147 +218,3 @@ def bidirectional(
         step=_refuse_step("a bidirectional layer"),
         output_size=forward.output_size + backward.output_size,
     )
-
-
-def _time_distributed(init, transform, check, output_size: int) -> Layer:
-    """A layer without state: ``transform(params, xs)`` acts on each step alone.
-
-    ``check(params, xs)`` returns the inputs as an array, and the shape of its steps.
-    """
-
-    def initial_state(params, batch_shape=()):
-        return ()
-
-    def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        xs, steps = check(params, xs)
-        mask = check_flags("mask", mask, steps)
-        check_flags("resets", resets, steps)
-        if state is not None:
-            check_like("state", state, ())
-        if mask is None:
-            return (), transform(params, xs)
-        ys = transform(params, select(mask, xs, zeros_like(xs)))
-        return (), select(mask, ys, zeros_like(ys))
-
-    def step(params, state, x):
-        check_like("state", state, ())
-        return (), transform(params, jnp.asarray(x))
-
-    return Layer(init, initial_state, apply, step, output_size)
-
-
-class DenseParams(NamedTuple):
-    """Parameters of :func:`dense`."""
-
-    w: Array  # (I, O)
-    b: Array  # (O,)
-
-
-def _identity(x: Array) -> Array:
-    return x
-
-
-def dense(
-    size: int,
-    *,
-    activation: Callable[[Array], Array] = _identity,
-    w_init: Initializer = glorot_uniform,
-) -> Layer:
-    """The same affine map and activation at every step: ``y = activation(x W + b)``.
-
-    Args:
-        size: O, the output size.
-        activation: for instance ``jax.nn.softmax`` or ``jax.nn.sigmoid``. Leave it
-            out before a loss of :mod:`jaxrnn.losses`, which take logits.
-        w_init: initialiser of ``w (I, O)``; the bias is zero.
-
-    Returns:
-        A :class:`Layer` without state, with parameters :class:`DenseParams`.
-
-    Raises:
-        ValueError: ``size`` is below 1.
-        TypeError: ``size`` is not an int.
-
-    >>> model = dense(2, activation=jax.nn.softmax)
-    >>> params = model.init(jax.random.key(0), 3)
-    >>> model.apply(params, jnp.ones((7, 4, 3)))[1].sum(-1).shape
-    (7, 4)
-    """
-    size = check_size("size", size)
-
-    def init(key, input_size, dtype=None):
-        input_size = check_size("input_size", input_size)
-        float_dtype = check_floating("dtype", dtype)
-        w = w_init(key, (input_size, size), float_dtype)
-        return DenseParams(w=w, b=jnp.zeros((size,), float_dtype))
-
-    def transform(params, xs):
-        check_features("xs", xs, params.w.shape[0], params.w.dtype)
-        ys = activation(add_bias(dot(xs, params.w), params.b))
-        return ys.astype(params.w.dtype)
-
-    def check(params, xs):
-        xs = check_sequence("xs", xs)
-        return xs, xs.shape[:-1]
-
-    return _time_distributed(init, transform, check, size)
-
-
-class EmbeddingParams(NamedTuple):
-    """Parameters of :func:`embedding`."""
-
-    table: Array  # (V, O)
-
-
-def _normal(key: Key, shape, dtype) -> Array:
-    return jax.random.normal(key, shape, dtype)
-
-
-def embedding(
-    vocab_size: int, size: int, *, table_init: Initializer = _normal
-) -> Layer:
-    """A learned vector for each symbol.
-
-    Inputs are integers ``(T, *B)``, with no feature axis; outputs ``(T, *B, O)``.
-    A symbol that is not in ``[0, V)`` gives NaN, not a neighbour's vector.
-
-    Args:
-        vocab_size: V, number of symbols.
-        size: O, length of the vectors.
-        table_init: initialiser of the table ``(V, O)``, standard normal by default.
-
-    Returns:
-        A :class:`Layer` without state, with parameters :class:`EmbeddingParams`. The
-        ``input_size`` of its ``init`` is not used: V stands in its place.
-
-    Raises:
-        ValueError: a size is below 1.
-        TypeError: a size is not an int; when applied, the inputs are not integers.
-
-    >>> import jaxrnn
-    >>> model = stack(embedding(10, 4), layer(jaxrnn.gru(5)), dense(10))
-    >>> params = model.init(jax.random.key(0), 10)
-    >>> model.apply(params, jnp.zeros((7, 3), int))[1].shape
-    (7, 3, 10)
-    """
-    vocab_size = check_size("vocab_size", vocab_size)
-    size = check_size("size", size)
-
-    def init(key, input_size, dtype=None):
-        shape = (vocab_size, size)
-        return EmbeddingParams(table_init(key, shape, check_floating("dtype", dtype)))
-
-    def transform(params, tokens):
-        tokens = check_integers("xs", tokens)
-        known = (tokens >= 0) & (tokens < vocab_size)
-        vectors = widen(params).table[jnp.where(known, tokens, 0)]
-        vectors = select(known, vectors, jnp.full_like(vectors, jnp.nan))
-        return vectors.astype(params.table.dtype)
-
-    def check(params, tokens):
-        tokens = check_integers("xs", tokens)
-        if tokens.ndim < 1:
-            raise ValueError(f"xs must have shape (T, *B), got shape {tokens.shape}")
-        return tokens, tokens.shape
-
-    return _time_distributed(init, transform, check, size)

@@ -18,7 +18,15 @@ Choose: TypeAlias = Callable[[Key, Array], Array]
 
 
 def greedy(key: Key, logits: Array) -> Array:
-    """The most probable symbol of ``logits (*B, V)``, as integers ``(*B)``."""
+    """The most probable symbol.
+
+    Args:
+        key: not used.
+        logits: ``(*B, V)``.
+
+    Returns:
+        Integers ``(*B)``.
+    """
     return jnp.argmax(logits, axis=-1)
 
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.nn import initializers
 
+from ._checks import check_floating
 from ._precision import accumulation_dtype
 from ._typing import Array, DTypeLike, Key, Shape
 
@@ -21,13 +22,13 @@ Initializer: TypeAlias = Callable[[Key, Shape, DTypeLike], Array]
 __all__ = ["Initializer", "glorot_uniform", "orthogonal", "per_gate"]
 
 
-def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
+def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
     """Uniform on +-sqrt(6 / (fan_in + fan_out)).
 
     Args:
         key: a ``jax.random`` key.
         shape: ``(fan_in, fan_out)``.
-        dtype: floating dtype.
+        dtype: floating dtype; None takes JAX's default.
 
     Returns:
         An array of ``shape``.
@@ -36,16 +37,16 @@ def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
         Glorot and Bengio, Understanding the difficulty of training deep feedforward
         neural networks, 2010.
     """
-    return initializers.glorot_uniform()(key, shape, dtype)
+    return initializers.glorot_uniform()(key, shape, check_floating("dtype", dtype))
 
 
-def orthogonal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
+def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
     """Orthogonal matrix, uniformly distributed; computed in at least float32.
 
     Args:
         key: a ``jax.random`` key.
         shape: ``(rows, columns)``; orthonormal along the shorter side.
-        dtype: floating dtype.
+        dtype: floating dtype; None takes JAX's default.
 
     Returns:
         An array of ``shape``.
@@ -54,8 +55,9 @@ def orthogonal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
         Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep
         linear neural networks, 2014.
     """
-    wide = initializers.orthogonal()(key, shape, accumulation_dtype(dtype))
-    return wide.astype(dtype)
+    float_dtype = check_floating("dtype", dtype)
+    wide = initializers.orthogonal()(key, shape, accumulation_dtype(float_dtype))
+    return wide.astype(float_dtype)
 
 
 def per_gate(initializer: Initializer, num_gates: int) -> Initializer:

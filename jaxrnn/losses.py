@@ -32,17 +32,17 @@ Reduction: TypeAlias = Callable[[Array, Array | None], Array]
 
 
 def per_step(values: Array, mask: Array | None) -> Array:
-    """The losses of the steps ``(T, *B)`` as they are, zero where masked."""
+    """No reduction: ``values (T, *B)`` as they are, zero where ``mask`` is False."""
     return values if mask is None else select(mask, values, zeros_like(values))
 
 
 def masked_sum(values: Array, mask: Array | None) -> Array:
-    """Sum of ``values (T, *B)`` over the valid steps, as a scalar."""
+    """Sum of ``values (T, *B)`` over the steps where ``mask`` is True, or over all."""
     return per_step(values, mask).sum()
 
 
 def masked_mean(values: Array, mask: Array | None) -> Array:
-    """Mean of ``values (T, *B)`` over the valid steps, as a scalar; 0 if none is.
+    """Mean of ``values (T, *B)`` where ``mask`` is True, or of all; 0 if none is.
 
     Each valid step counts the same, whatever the length of its sequence.
 

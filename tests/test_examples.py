@@ -46,7 +46,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, corpus):
     out = tmp_path_factory.mktemp("trained")
-    small = ["--cell", "gru", "--hidden-size", 24, "--steps", 60]
+    small = ["--cell", "gru", "--hidden-size", 32, "--steps", 150]
     return out, run("--corpus", corpus, *small, "--out", out)
 
 

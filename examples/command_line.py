@@ -1,0 +1,40 @@
+"""What the examples' command lines share."""
+
+import argparse
+import sys
+import tempfile
+
+from jaxrnn import checkpoint
+
+
+def _at_least(least, string):
+    if not string.isdecimal() or int(string) < least:
+        raise argparse.ArgumentTypeError(
+            f"must be an int of at least {least}, got {string}"
+        )
+    return int(string)
+
+
+def positive(string):
+    """An int of at least 1."""
+    return _at_least(1, string)
+
+
+def natural(string):
+    """An int of at least 0."""
+    return _at_least(0, string)
+
+
+def prepare_out(out, name):
+    """The path of the parameters' file; finds out now if it cannot be written later."""
+    path = out / name
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=out).close()
+        if path.exists():
+            checkpoint.load_metadata(path)
+    except OSError as error:
+        sys.exit(f"--out must be a folder that can be written: {error}")
+    except ValueError as error:
+        sys.exit(f"--out holds a file that this program does not replace: {error}")
+    return path
