@@ -59,88 +59,6 @@ def make_loss(model):
     return loss_fn
 
 
-def gradient_difference(cell, vocab_size, params, tokens):
-    """Largest relative difference between the hand-derived gradient and JAX's."""
-    by_hand, by_jax = (
-        jax.jit(jax.grad(make_loss(build(cell, vocab_size, unroll_fn))))(params, tokens)
-        for unroll_fn in (jaxrnn.unroll_bptt, jaxrnn.unroll)
-    )
-    relative = jax.tree.map(
-        lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), by_hand, by_jax
-    )
-    return max(map(float, jax.tree.leaves(relative)))
-
-
-def gradient_norms(cell, params, tokens):
-    """Norms of dL/dh (and dL/dc) by time, for the loss L at the last step alone."""
-    table, *recurrent, readout = params
-    vocab_size = len(table.table)
-    inputs = [jaxrnn.embedding(vocab_size, EMBEDDING_SIZE).apply(table, tokens[:-1])[1]]
-    for layer_params in recurrent:
-        inputs.append(jaxrnn.unroll(cell, layer_params, inputs[-1])[1])
-
-    def last_loss(ys):
-        _, logits = jaxrnn.dense(vocab_size).apply(readout, ys[-1:])
-        total = losses.masked_sum
-        return losses.softmax_cross_entropy(logits, tokens[-1:], reduction=total)
-
-    norms = {}
-    dys = jax.grad(last_loss)(inputs.pop())
-    for depth in reversed(range(len(recurrent))):
-        arguments = cell, recurrent[depth], inputs[depth], dys
-        state = diagnostics.state_gradients(*arguments)
-        parts = state._asdict() if isinstance(state, tuple) else {"h": state}
-        for part, leaf in parts.items():
-            norm = jnp.linalg.norm(leaf, axis=-1).mean(axis=1)
-            norms[f"|dL/d{part}|, layer {depth + 1}"] = norm
-        dys = jaxrnn.bptt(*arguments)[1]
-    return norms
-
-
-def print_samples(model, params, prompt, vocabulary, seed):
-    tokens, key = text.encode(prompt, vocabulary), jax.random.key(seed)
-    for name, choose in SAMPLERS.items():
-        generate = functools.partial(decode.generate, model, choose=choose, key=key)
-        _, drawn = generate(params, tokens, SAMPLE_LENGTH)
-        print(f"--- {name}\n{prompt}{''.join(vocabulary[i] for i in drawn)}")
-
-
-def load(path):
-    try:
-        settings = json.loads(checkpoint.load_metadata(path)["char_lm"])
-        vocabulary = settings["vocabulary"]
-        cell = CELLS[settings["cell"]](settings["hidden_size"])
-        model = build(cell, len(vocabulary), jaxrnn.unroll)
-        like = jax.eval_shape(
-            lambda key: model.init(key, len(vocabulary)), jax.random.key(0)
-        )
-        return model, checkpoint.load_params(path, like), vocabulary
-    except KeyError:
-        sys.exit(f"{path} must be a model of char_lm.py, got one without its settings")
-    except (OSError, ValueError) as error:
-        sys.exit(f"no model to generate from: {error}")
-
-
-def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    add = parser.add_argument
-    add("--corpus", default="kjv", help="kjv, python (its manual) or a text file")
-    add("--cell", default="lstm", choices=CELLS)
-    add("--hidden-size", type=command_line.positive, default=192)
-    add(
-        "--steps",
-        type=command_line.positive,
-        default=500,
-        help="number of parameter updates",
-    )
-    add("--seed", type=command_line.natural, default=0)
-    add("--out", type=pathlib.Path, default="runs/char_lm", help="results folder")
-    add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
-    return parser.parse_args()
-
-
 def train_model(args):
     path = command_line.prepare_out(args.out, "params.safetensors")
     corpus = text.read_corpus(args.corpus)
@@ -186,19 +104,110 @@ def train_model(args):
         print(f"stopped early: {result.stopped}")
 
     params = result.best_params
-    settings = {"cell": args.cell, "hidden_size": args.hidden_size}
-    settings = json.dumps({**settings, "vocabulary": vocabulary})
-    checkpoint.save_params(path, params, {"char_lm": settings})
+    settings = {
+        "cell": args.cell,
+        "hidden_size": args.hidden_size,
+        "vocabulary": vocabulary,
+    }
+    checkpoint.save_params(path, params, {"char_lm": json.dumps(settings)})
     plots.plot_bits(args.out / "loss.png", result.history, levels)
     norms = jax.jit(functools.partial(gradient_norms, cell))
-    panels = {"before training": initial, "after training": params}
-    panels = {title: norms(each, first) for title, each in panels.items()}
+    panels = {
+        "before training": norms(initial, first),
+        "after training": norms(params, first),
+    }
     plots.plot_gradients(args.out / "gradients.png", panels)
     prompt = corpus[split:][:PROMPT_LENGTH]
     print_samples(model, params, prompt, vocabulary, args.seed)
     print(f"{path}, loss.png and gradients.png written")
     bits = min(result.history.validation["bits"])
     print(f"validation bits per character: {bits:.3f}")
+
+
+def gradient_difference(cell, vocab_size, params, tokens):
+    """Largest relative difference between the hand-derived gradient and JAX's."""
+    by_hand, by_jax = (
+        jax.jit(jax.grad(make_loss(build(cell, vocab_size, unroll_fn))))(params, tokens)
+        for unroll_fn in (jaxrnn.unroll_bptt, jaxrnn.unroll)
+    )
+    relative = jax.tree.map(
+        lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), by_hand, by_jax
+    )
+    return max(map(float, jax.tree.leaves(relative)))
+
+
+def gradient_norms(cell, params, tokens):
+    """Norms of dL/dh (and dL/dc) by time, for the loss L at the last step alone.
+
+    Runs the stack layer by layer, keeping the inputs of each, then goes back down.
+    """
+    table, *recurrent, readout = params
+    vocab_size = len(table.table)
+    inputs = [jaxrnn.embedding(vocab_size, EMBEDDING_SIZE).apply(table, tokens[:-1])[1]]
+    for layer_params in recurrent:
+        inputs.append(jaxrnn.unroll(cell, layer_params, inputs[-1])[1])
+
+    def last_loss(ys):
+        _, logits = jaxrnn.dense(vocab_size).apply(readout, ys[-1:])
+        return losses.softmax_cross_entropy(
+            logits, tokens[-1:], reduction=losses.masked_sum
+        )
+
+    norms = {}
+    dys = jax.grad(last_loss)(inputs.pop())
+    for depth in reversed(range(len(recurrent))):
+        layer_params, xs = recurrent[depth], inputs[depth]
+        state = diagnostics.state_gradients(cell, layer_params, xs, dys)
+        parts = state._asdict() if isinstance(state, tuple) else {"h": state}
+        for part, leaf in parts.items():
+            norm = jnp.linalg.norm(leaf, axis=-1).mean(axis=1)
+            norms[f"|dL/d{part}|, layer {depth + 1}"] = norm
+        _, dys, _ = jaxrnn.bptt(cell, layer_params, xs, dys)
+    return norms
+
+
+def print_samples(model, params, prompt, vocabulary, seed):
+    tokens, key = text.encode(prompt, vocabulary), jax.random.key(seed)
+    for name, choose in SAMPLERS.items():
+        generate = functools.partial(decode.generate, model, choose=choose, key=key)
+        _, drawn = generate(params, tokens, SAMPLE_LENGTH)
+        print(f"--- {name}\n{prompt}{''.join(vocabulary[i] for i in drawn)}")
+
+
+def load(path):
+    try:
+        settings = json.loads(checkpoint.load_metadata(path)["char_lm"])
+        vocabulary = settings["vocabulary"]
+        cell = CELLS[settings["cell"]](settings["hidden_size"])
+        model = build(cell, len(vocabulary), jaxrnn.unroll)
+        like = jax.eval_shape(
+            lambda key: model.init(key, len(vocabulary)), jax.random.key(0)
+        )
+        return model, checkpoint.load_params(path, like), vocabulary
+    except KeyError:
+        sys.exit(f"{path} must be a model of char_lm.py, got one without its settings")
+    except (OSError, ValueError) as error:
+        sys.exit(f"no model to generate from: {error}")
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--corpus", default="kjv", help="kjv, python (its manual) or a text file")
+    add("--cell", default="lstm", choices=CELLS)
+    add("--hidden-size", type=command_line.positive, default=192)
+    add(
+        "--steps",
+        type=command_line.positive,
+        default=500,
+        help="number of parameter updates",
+    )
+    add("--seed", type=command_line.natural, default=0)
+    add("--out", type=pathlib.Path, default="runs/char_lm", help="results folder")
+    add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
+    return parser.parse_args()
 
 
 def main():

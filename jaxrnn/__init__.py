@@ -13,6 +13,7 @@ from . import train as train
 from ._base import Adjoint as Adjoint
 from ._base import Cell as Cell
 from ._base import Layer as Layer
+from ._base import UnrollFn as UnrollFn
 from ._bptt import bptt as bptt
 from ._bptt import unroll_bptt as unroll_bptt
 from ._cells.elman import ElmanParams as ElmanParams
@@ -46,6 +47,7 @@ __all__ = [
     "LSTMParams",
     "LSTMState",
     "Layer",
+    "UnrollFn",
     "bidirectional",
     "bptt",
     "decode",

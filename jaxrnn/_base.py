@@ -231,10 +231,18 @@ class LayerStepFn(Protocol):
     def __call__(
         self, params: Params, state: State, x: ArrayLike
     ) -> tuple[State, Array]:
-        """Advance by one input ``x (*B, I)``.
+        """Advance by one input.
+
+        To mask or reset while streaming, call ``apply`` with one step instead:
+        ``state, ys = layer.apply(params, x[None], state, resets=resets[None])``.
+
+        Args:
+            params: parameters of the layer.
+            state: from ``initial_state(params, batch_shape)`` or the step before.
+            x: one input ``(*B, I)``; integers ``(*B)`` for an embedding.
 
         Returns:
-            ``(state, y)`` as ``apply`` would for this step.
+            ``(state, y)`` as ``apply`` would for this step; ``y`` is ``(*B, O)``.
 
         Raises:
             ValueError: the layer needs inputs from the future.

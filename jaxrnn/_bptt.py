@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Adjoint, Cell
-from ._checks import check_like
+from ._checks import check_cell, check_like
 from ._scan import masked_scan, masked_scan_transposed, zeros_like
 from ._typing import Array, ArrayLike, Params, Residual, State
 from ._unroll import Sequence, prepare
@@ -34,6 +34,7 @@ class _Saved(NamedTuple):
 
 
 def _adjoint(cell: Cell) -> Adjoint:
+    check_cell("cell", cell)
     if cell.adjoint is None:
         raise ValueError(
             "cell must have an adjoint for the hand-derived backward pass, got "

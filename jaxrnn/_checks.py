@@ -9,11 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from ._base import Cell, Layer
 from ._typing import Array, ArrayLike, DTypeLike, Shape, State
 
 
-def check_size(name: str, value: Any) -> int:
-    """Return ``value`` as an int of at least 1."""
+def check_size(name: str, value: Any, *, least: int = 1) -> int:
+    """Return ``value`` as an int of at least ``least``."""
     if isinstance(value, bool):
         raise TypeError(f"{name} must be an int, got {value!r}")
     try:
@@ -22,9 +23,39 @@ def check_size(name: str, value: Any) -> int:
         raise TypeError(
             f"{name} must be an int, got {value!r} of type {type(value).__name__}"
         ) from None
-    if size < 1:
-        raise ValueError(f"{name} must be at least 1, got {size}")
+    if size < least:
+        raise ValueError(f"{name} must be at least {least}, got {size}")
     return size
+
+
+def check_cell(name: str, value: Any) -> Cell:
+    """Return ``value`` if it is a cell."""
+    if not isinstance(value, Cell):
+        hint = ""
+        if isinstance(value, Layer):
+            hint = ": a layer is run by its own apply"
+        elif callable(value):
+            hint = ": call the factory, as in jaxrnn.lstm(64)"
+        raise TypeError(f"{name} must be a Cell, got {type(value).__name__}{hint}")
+    return value
+
+
+def check_layer(name: str, value: Any) -> Layer:
+    """Return ``value`` if it is a layer."""
+    if not isinstance(value, Layer):
+        hint = ""
+        if isinstance(value, Cell):
+            hint = ": wrap it in jaxrnn.layer"
+        elif isinstance(value, list | tuple):
+            hint = ": unpack it, as in jaxrnn.stack(*layers)"
+        raise TypeError(f"{name} must be a Layer, got {type(value).__name__}{hint}")
+    return value
+
+
+def check_activation(name: str, value: Any) -> None:
+    """Check that ``value`` is a function."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function of arrays, got {value!r}")
 
 
 def check_floating(name: str, dtype: DTypeLike | None) -> Any:

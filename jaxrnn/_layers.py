@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
-from ._checks import check_like
+from ._checks import check_cell, check_layer, check_like
 from ._typing import Params, State
 from ._unroll import unroll
 
@@ -23,12 +23,16 @@ def layer(cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn = unroll) ->
     Returns:
         A :class:`Layer`.
 
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`.
+
     >>> import jaxrnn
     >>> model = layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll_bptt)
     >>> params = model.init(jax.random.key(0), 2)
     >>> model.apply(params, jnp.ones((7, 3, 2)))[1].shape
     (7, 3, 5)
     """
+    check_cell("cell", cell)
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         return unroll_fn(
@@ -37,8 +41,8 @@ def layer(cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn = unroll) ->
 
     def step(params, state, x):
         x = jnp.asarray(x)
-        fresh = cell.initial_state(params, x.shape[:-1])
         a_x = cell.project(params, x)
+        fresh = cell.initial_state(params, x.shape[:-1])
         return cell.step(params, check_like("state", state, fresh), a_x)
 
     return Layer(
@@ -87,11 +91,7 @@ def stack(*layers: Layer) -> Layer:
     if not layers:
         raise ValueError("stack must have at least one layer, got none")
     for index, each in enumerate(layers):
-        if not isinstance(each, Layer):
-            hint = ": wrap it in jaxrnn.layer" if isinstance(each, Cell) else ""
-            raise TypeError(
-                f"layers[{index}] must be a Layer, got {type(each).__name__}{hint}"
-            )
+        check_layer(f"layers[{index}]", each)
 
     def init(key, input_size, dtype=None):
         params = []
@@ -171,6 +171,9 @@ def bidirectional(
         A :class:`Layer` with outputs ``(T, *B, O_forward + O_backward)``, each at its
         own time. Its ``step`` raises ValueError: it would need the future.
 
+    Raises:
+        TypeError: an argument is not a :class:`Cell`, for instance a layer.
+
     References:
         Schuster and Paliwal, Bidirectional recurrent neural networks, 1997.
 
@@ -180,6 +183,8 @@ def bidirectional(
     >>> model.apply(params, jnp.ones((7, 3, 2)))[1].shape
     (7, 3, 9)
     """
+    check_cell("forward", forward)
+    check_cell("backward", backward)
     directions = (
         layer(forward, unroll_fn=unroll_fn),
         layer(backward, reverse=True, unroll_fn=unroll_fn),

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._checks import check_integers
+from ._checks import check_integers, check_size
 from ._typing import Array, ArrayLike, State
 
 Step: TypeAlias = Callable[[State, Any], tuple[State, Array, Any]]
@@ -152,11 +152,13 @@ def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
         bool ``(T, *B)``, True at the first ``lengths`` steps.
 
     Raises:
-        TypeError: ``lengths`` is not of an integer dtype, or ``num_steps`` no int.
+        TypeError: ``lengths`` are not integers, or ``num_steps`` is not an int.
+        ValueError: ``num_steps`` is below 0.
 
     >>> lengths_to_mask(jnp.array([2, 0, 3]), 3).astype(int).T.tolist()
     [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
     """
     lengths = check_integers("lengths", lengths)
-    steps = jnp.arange(num_steps, dtype=lengths.dtype)
-    return steps.reshape((-1,) + (1,) * lengths.ndim) < lengths
+    steps = jnp.arange(check_size("num_steps", num_steps, least=0))
+    # Compared in the default integer: a step may not fit in the dtype of lengths.
+    return steps.reshape((-1,) + (1,) * lengths.ndim) < lengths.astype(steps.dtype)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from ._base import InitFn, Layer
 from ._checks import (
+    check_activation,
     check_features,
     check_flags,
     check_floating,
@@ -84,7 +85,7 @@ def dense(
 
     Raises:
         ValueError: ``size`` is below 1.
-        TypeError: ``size`` is not an int.
+        TypeError: ``size`` is not an int, or ``activation`` not callable.
 
     >>> model = dense(2, activation=jax.nn.softmax)
     >>> params = model.init(jax.random.key(0), 3)
@@ -92,6 +93,7 @@ def dense(
     (7, 4)
     """
     size = check_size("size", size)
+    check_activation("activation", activation)
 
     def init(key, input_size, dtype=None):
         input_size = check_size("input_size", input_size)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from ._base import Cell
-from ._checks import check_flags, check_like, check_sequence
+from ._checks import check_cell, check_flags, check_like, check_sequence
 from ._precision import narrow, widen
 from ._scan import masked_scan, segment_resets, select, zeros_like
 from ._typing import Array, ArrayLike, Params, State
@@ -29,6 +29,7 @@ def prepare(
     reverse: bool,
 ) -> Sequence:
     """Check the arguments of an unroll and give each its final form."""
+    check_cell("cell", cell)
     inputs = check_sequence("xs", xs)
     valid = check_flags("mask", mask, inputs.shape[:-1])
     starts = check_flags("resets", resets, inputs.shape[:-1])
@@ -89,7 +90,8 @@ def unroll(
 
     Raises:
         ValueError: a shape or the structure of ``state`` does not fit.
-        TypeError: a dtype does not fit; ``mask`` or ``resets`` is not boolean.
+        TypeError: a dtype does not fit; ``mask`` or ``resets`` is not boolean; ``cell``
+            is not a :class:`Cell`.
 
     Differs from torch: time leads, and a mask replaces packed sequences; from Keras:
     a reversed scan does not reverse its outputs.

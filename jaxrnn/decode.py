@@ -98,7 +98,8 @@ def generate(
         choose: ``(key, y) -> x``, for instance :func:`greedy` or
             ``sampling(temperature=0.8, top_k=10)``.
         state: state before the prompt, for instance the one returned earlier.
-        mask: bool ``(T, *B)`` for prompts of several lengths, padded on the left.
+        mask: bool ``(T, *B)`` for prompts of several lengths, padded on either side;
+            each must have at least one step.
 
     Returns:
         ``(state, xs)``: the inputs generated ``(num_steps, *B, ...)``, and the state
@@ -128,7 +129,7 @@ def generate(
         )
     state, ys = layer.apply(params, prompt, state, mask=mask)
     first_key, key = jax.random.split(key)
-    first = choose(first_key, ys[-1]).astype(prompt.dtype)
+    first = choose(first_key, _last_valid(ys, mask)).astype(prompt.dtype)
 
     def body(carry, step_key):
         state, x = carry
@@ -139,3 +140,11 @@ def generate(
     keys = jax.random.split(key, num_steps - 1)
     (state, _), rest = lax.scan(body, (state, first), keys)
     return state, jnp.concatenate([first[None], rest])
+
+
+def _last_valid(ys: Array, mask: ArrayLike | None) -> Array:
+    """``ys (T, *B, O)`` at the last valid step of each row."""
+    if mask is None:
+        return ys[-1]
+    last = ys.shape[0] - 1 - jnp.argmax(jnp.asarray(mask)[::-1], axis=0)
+    return jnp.take_along_axis(ys, last[None, ..., None], axis=0)[0]

@@ -24,15 +24,15 @@ def state_gradients(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> State:
-    """Gradient of a loss by the state that enters each step.
+    """Gradient of a loss with respect to the state that enters each step.
 
-    Found by adding a zero to each of these states and differentiating by it, so it
-    needs no adjoint. How fast its norm falls, or grows, with the distance from the
-    steps where ``dys`` is not zero is how fast gradients vanish, or explode.
+    Found by adding a zero to each of these states and differentiating with respect to
+    it, so it needs no adjoint. How fast its norm falls, or grows, with the distance from
+    the steps where ``dys`` is not zero is how fast gradients vanish, or explode.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
-        dys: dL/dys ``(T, *B, O)``, gradients of the loss by the outputs.
+        dys: dL/dys ``(T, *B, O)``, gradients with respect to the outputs.
 
     Returns:
         A pytree like a state, with leaves ``(T, *B, ...)``: entry t is dL/ds for the

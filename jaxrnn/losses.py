@@ -2,7 +2,10 @@
 
 Every loss takes predictions ``(T, *B, F)`` first, targets second, and the mask of the
 layers ``(T, *B)``. What lies under the mask reaches neither the loss nor a gradient,
-NaN included. ``reduction`` turns the losses of the steps ``(T, *B)`` into the result:
+NaN included. For one label per sequence pass ``logits (B, V)`` and ``labels (B)``: B
+stands in the place of T.
+
+``reduction`` turns the losses of the steps ``(T, *B)`` into the result:
 :func:`masked_mean`, :func:`masked_sum`, :func:`per_step`, or any function of
 ``(values, mask)``. Computation is in at least float32.
 """
@@ -178,5 +181,10 @@ def _targets(
     """Targets of ``shape`` in the dtype of ``like``, zero where masked."""
     targets = jnp.asarray(targets)
     if targets.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got shape {targets.shape}")
+        hint = ""
+        if name == "labels" and targets.shape == shape[:-1]:
+            hint = f": labels of dtype {targets.dtype.name} are read as probabilities"
+        raise ValueError(
+            f"{name} must have shape {shape}, got shape {targets.shape}{hint}"
+        )
     return per_step(targets.astype(like.dtype), mask)

@@ -24,6 +24,7 @@ __all__ = [
     "History",
     "LossFn",
     "TrainState",
+    "Update",
     "default_optimizer",
     "fit",
     "init",
@@ -113,6 +114,9 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
         ``update(state, batch) -> (state, metrics)``; to the metrics of ``loss_fn`` it
         adds ``loss`` and ``grad_norm``, the global norm before any clipping.
 
+    Raises:
+        TypeError: while tracing, what ``loss_fn`` returns is neither.
+
     >>> def loss_fn(params, batch, key):
     ...     return ((params["w"] - batch) ** 2).sum()
     >>> optimizer = optax.sgd(0.5)
@@ -125,7 +129,13 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
 
     def with_metrics(params, batch, key):
         out = loss_fn(params, batch, key)
-        return out if isinstance(out, tuple) else (out, {})
+        loss, metrics = out if isinstance(out, tuple) else (out, {})
+        if jnp.shape(loss) or not isinstance(metrics, dict):
+            raise TypeError(
+                "loss_fn must return a scalar loss, or it and a dict of metrics, got "
+                f"{jax.tree.map(jnp.shape, out)}"
+            )
+        return loss, metrics
 
     def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key, loss_key = jax.random.split(state.key)
@@ -157,9 +167,9 @@ class FitResult(NamedTuple):
     """What :func:`fit` returns."""
 
     state: TrainState  # after the last good step
-    best_params: Params  # with the lowest validation loss; without one, the last
+    best_params: Params  # of the lowest finite validation loss, see fit
     history: History
-    stopped: str  # "" if every step was taken, else why not
+    stopped: str  # "" if all steps were taken, else why not
 
 
 terminal_progress = functools.partial(tqdm, unit="step", disable=None)
@@ -189,20 +199,24 @@ def fit(
         update: what :func:`make_update` made, or a function of that signature. Its
             metrics must contain ``loss``.
         state: what :func:`init` made, or an earlier result; donated.
-        batches: an iterable of batches.
+        batches: an iterable with one batch a step; it is not repeated, so give a
+            generator for several epochs.
         num_steps: the most steps to take; None takes all batches.
-        validate: ``params -> metrics`` with a ``loss``, called before the first step,
+        validate: ``params -> {"loss": scalar, ...}``, called before the first step,
             every ``validate_every`` steps, and after the last.
         validate_every: steps between validations.
         progress: makes the progress bar from ``total=``, as tqdm does; by default it
             shows only where a terminal is present.
 
     Returns:
-        A :class:`FitResult`.
+        A :class:`FitResult`. Its ``best_params`` are those of the lowest finite
+        validation loss; the initial ones if there was none; without ``validate``, the
+        last.
 
     Raises:
         ValueError: ``num_steps`` or ``validate_every`` is below 1.
-        KeyError: ``update`` or ``validate`` returns no ``loss``.
+        TypeError: ``update`` or ``validate`` returns no dict with a ``loss``.
+        ValueError: a metric is not a scalar, or is named ``step``.
     """
     if num_steps is not None:
         num_steps = check_size("num_steps", num_steps)
@@ -216,7 +230,7 @@ def fit(
         nonlocal best_params, best_loss
         if validate is None or (validation and validation[-1]["step"] == step):
             return
-        row = _row(step, validate(state.params))
+        row = _row("validate", step, validate(state.params))
         validation.append(row)
         if row["loss"] < best_loss:
             best_params, best_loss = _copy(state.params), row["loss"]
@@ -229,7 +243,7 @@ def fit(
             while batch is not _END and not interrupted.is_set():
                 state, metrics = update(state, batch)
                 batch = next(coming, _END)  # prepared while the device is at work
-                row = _row(step + 1, metrics)
+                row = _row("update", step + 1, metrics)
                 if not all(map(math.isfinite, (row["loss"], row.get("grad_norm", 0)))):
                     stopped = (
                         f"step {step + 1}: loss {row['loss']}, gradient norm "
@@ -244,6 +258,8 @@ def fit(
                 bar.update()
             if not interrupted.is_set():
                 run_validation()
+            if not stopped and len(train) < (num_steps or 0):
+                stopped = f"the batches ended after step {step}"
         except KeyboardInterrupt:  # raised by batches or validate themselves
             if interrupted.is_set():
                 raise
@@ -267,8 +283,20 @@ def _copy(tree: Params) -> Params:
     return jax.tree.map(jnp.array, tree)
 
 
-def _row(step: int, metrics: Metrics) -> Metrics:
-    return {"step": step, **{name: float(value) for name, value in metrics.items()}}
+def _row(source: str, step: int, metrics: Metrics) -> Metrics:
+    if not isinstance(metrics, dict) or "loss" not in metrics:
+        raise TypeError(
+            f"{source} must return a dict of scalars with a 'loss', got {metrics!r:.80}"
+        )
+    row: Metrics = {"step": step}
+    for name, value in metrics.items():
+        if name == "step" or np.size(value) != 1:
+            raise ValueError(
+                f"{source} must return scalars, none of them named 'step', got "
+                f"{name} of shape {np.shape(value)}"
+            )
+        row[name] = float(value)
+    return row
 
 
 def _columns(rows: list[Metrics]) -> dict[str, np.ndarray]:

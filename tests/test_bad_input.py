@@ -184,6 +184,30 @@ def test_layers_that_do_not_fit():
         jaxrnn.stack(jaxrnn.dense(2), jaxrnn.gru(3))
 
 
+def test_what_is_no_cell():
+    lstm = jaxrnn.lstm(H)
+    params = lstm.init(jax.random.key(0), I)
+    xs = jnp.zeros((T, I))
+    layer = jaxrnn.layer(lstm)
+    by_apply = "must be a Cell, got Layer: a layer is run by its own apply"
+    for call, message in [
+        (lambda: jaxrnn.unroll(layer, params, xs), f"cell {by_apply}"),
+        (lambda: jaxrnn.unroll_bptt(layer, params, xs), f"cell {by_apply}"),
+        (lambda: jaxrnn.bptt(layer, params, xs, xs), f"cell {by_apply}"),
+        (lambda: jaxrnn.layer(layer), f"cell {by_apply}"),
+        (lambda: jaxrnn.bidirectional(lstm, layer), f"backward {by_apply}"),
+        (lambda: jaxrnn.layer(jaxrnn.lstm), "got function: call the factory"),
+        (
+            lambda: jaxrnn.unroll(params, lstm, xs),
+            "cell must be a Cell, got LSTMParams",
+        ),
+        (lambda: jaxrnn.stack([layer]), r"layers\[0\] .* got list: unpack it"),
+        (lambda: jaxrnn.dense(2, activation="relu"), "activation must be a function"),
+    ]:
+        with pytest.raises(TypeError, match=message):
+            call()
+
+
 def test_steps_of_layers():
     layer = jaxrnn.layer(jaxrnn.lstm(H))
     params = layer.init(jax.random.key(0), I)
@@ -223,3 +247,5 @@ def test_embeddings_of_what_is_no_token():
 def test_lengths_that_are_no_integers():
     with pytest.raises(TypeError, match="lengths must be integers, got dtype float64"):
         jaxrnn.lengths_to_mask(jnp.ones(3), T)
+    with pytest.raises(ValueError, match="num_steps must be at least 0, got -1"):
+        jaxrnn.lengths_to_mask(jnp.ones(3, int), -1)

@@ -1,6 +1,7 @@
 """What every cell must do, one step at a time."""
 
 import inspect
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -96,9 +97,11 @@ def test_init_draws_each_gate_on_its_own(name, dtype):
     cell = CELLS[name].cell
     params = cell.init(jax.random.key(0), I, dtype)
     assert {leaf.dtype for leaf in params} == {jnp.dtype(dtype)}
-    gates = params.w_h.shape[1] // H
-    for gate in np.split(np.asarray(params.w_h).astype(np.float64), gates, axis=1):
-        tolerance = {2: 2e-2, 4: 1e-6, 8: 1e-14}[jnp.dtype(dtype).itemsize]
+    w_h = np.asarray(params.w_h).astype(np.float64)
+    gates = np.split(w_h, params.w_h.shape[1] // H, axis=1)
+    tolerance = {2: 2e-2, 4: 1e-6, 8: 1e-14}[jnp.dtype(dtype).itemsize]
+    assert not any(np.array_equal(a, b) for a, b in itertools.combinations(gates, 2))
+    for gate in gates:
         np.testing.assert_allclose(gate @ gate.T, np.eye(H), atol=tolerance)
     limit = np.sqrt(6 / (I + H))
     w_x = np.asarray(params.w_x).astype(np.float64)
@@ -130,8 +133,8 @@ def test_forget_bias_is_stored():
     assert not jnp.concatenate([i, g, o]).any()
 
 
-def test_elman_of_the_notes_is_the_affine_map_of_the_listing():
-    """Row M12: the stock-price problem by hand, W_x = 0.5, W_h = 0.2."""
+def test_elman_equals_a_scalar_recurrence_by_hand():
+    """W_x = 0.5, W_h = 0.2, tanh: h = tanh(0.5 x + 0.2 h)."""
     cell = jaxrnn.elman(2)
     params = jaxrnn.ElmanParams(
         w_x=jnp.full((1, 2), 0.5), w_h=jnp.eye(2) * 0.2, b=jnp.zeros(2)

@@ -213,8 +213,7 @@ def test_vmap_equals_batch(name):
     assert_close(jax.jit(mapped)(*arguments), jax.jit(run)(*arguments), 1e-12)
 
 
-def test_dense_is_the_readout_of_the_notes():
-    """Row M1: o = W h + b and y = softmax(o), at every step."""
+def test_dense_is_softmax_of_an_affine_map():
     layer = jaxrnn.dense(2, activation=jax.nn.softmax)
     params = layer.init(jax.random.key(0), 3, jnp.float64)
     params = params._replace(b=jnp.array([0.5, -0.5]))

@@ -17,7 +17,8 @@ PACKAGE = ROOT / "jaxrnn"
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
     ["_typing"],
-    ["_base", "_checks", "_precision"],
+    ["_base", "_precision"],
+    ["_checks"],
     ["_scan", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
     ["_bptt", "_layers", "_time_distributed"],

@@ -208,6 +208,49 @@ def test_progress_is_quiet_without_a_terminal_and_shown_on_request(capsys):
     assert "loss=" in capsys.readouterr().err
 
 
+def test_fit_says_that_the_batches_ended():
+    update, state = start()
+    result = train.fit(update, state, [jnp.ones(3)] * 4, num_steps=9)
+    assert result.stopped == "the batches ended after step 4"
+
+
+def test_a_validation_that_is_never_finite_keeps_the_initial_parameters():
+    update, state = start()
+    result = train.fit(
+        update, state, [jnp.ones(3)], validate=lambda params: {"loss": jnp.nan}
+    )
+    assert not result.best_params["w"].any()
+    assert result.state.params["w"].all()
+
+
+@pytest.mark.parametrize(
+    ("metrics", "error", "message"),
+    [
+        (
+            jnp.zeros(()),
+            TypeError,
+            "validate must return a dict of scalars with a 'loss'",
+        ),
+        ({"bits": 1.0}, TypeError, "validate must return a dict .* got {'bits': 1.0}"),
+        ({"loss": jnp.ones(3)}, ValueError, r"validate .* got loss of shape \(3,\)"),
+        ({"loss": 1.0, "step": 7}, ValueError, "none of them named 'step'"),
+    ],
+)
+def test_metrics_that_are_no_scalars_are_named(metrics, error, message):
+    update, state = start()
+    with pytest.raises(error, match=message):
+        train.fit(update, state, [], validate=lambda params: metrics)
+
+
+def test_a_loss_function_that_returns_something_else_is_named():
+    optimizer = optax.sgd(0.1)
+    for wrong in (lambda p, b, k: p["w"], lambda p, b, k: (p["w"].sum(), p["w"])):
+        update = train.make_update(wrong, optimizer)
+        state = train.init({"w": jnp.zeros(3)}, optimizer, jax.random.key(0))
+        with pytest.raises(TypeError, match="loss_fn must return a scalar loss"):
+            update(state, None)
+
+
 @pytest.mark.parametrize("name", ["num_steps", "validate_every"])
 def test_bad_counts_are_named(name):
     update, state = start()
@@ -218,7 +261,7 @@ def test_bad_counts_are_named(name):
 @pytest.mark.parametrize("make", [jaxrnn.elman, jaxrnn.gru, jaxrnn.lstm])
 @pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
 def test_memorises_hello(make, unroll_fn):
-    """Row M10: from each prefix of "hello", its next character."""
+    """From each prefix of "hello", its next character."""
     symbols = "helo."
     word = jnp.array([symbols.index(c) for c in "hello."])
     model = jaxrnn.stack(

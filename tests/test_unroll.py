@@ -362,14 +362,17 @@ def test_two_calls_trace_once(name, unroll_fn):
 
     @jax.jit
     @chex.assert_max_traces(n=1)
-    def gradient(params, xs):
+    def gradient(params, xs, state):
         def loss(params):
-            return unroll_fn(cell, params, xs, **case.flags)[1].sum()
+            state_and_ys = unroll_fn(cell, params, xs, state, **case.flags)
+            return state_and_ys[1].sum(), state_and_ys
 
-        return jax.grad(loss)(params)
+        return jax.grad(loss, has_aux=True)(params)
 
-    gradient(case.params, case.xs)
-    gradient(jax.tree.map(jnp.negative, case.params), case.xs + 1)
+    # What comes out can go in again: parameters, outputs, and above all the state.
+    params, state = case.params, cell.initial_state(case.params, (B,))
+    for _ in range(3):
+        params, (state, _) = gradient(params, case.xs, state)
 
 
 @cells
@@ -404,6 +407,12 @@ def test_lengths_to_mask(batch):
     assert mask.dtype == bool
     np.testing.assert_array_equal(mask.sum(0), lengths)
     assert (jnp.diff(mask.astype(int), axis=0) <= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32])
+def test_lengths_of_a_small_dtype_do_not_wrap(dtype):
+    lengths = np.array([100, 10], dtype)
+    np.testing.assert_array_equal(jaxrnn.lengths_to_mask(lengths, 300).sum(0), lengths)
 
 
 def test_numpy_inputs_are_welcome():

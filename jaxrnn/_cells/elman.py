@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_size
+from .._checks import check_activation, check_features, check_floating, check_size
 from .._precision import (
     accumulation_dtype,
     add_bias,
@@ -202,8 +202,7 @@ def elman(
     (3, 5)
     """
     hidden_size = check_size("hidden_size", hidden_size)
-    if not callable(activation):
-        raise TypeError(f"activation must be a function of arrays, got {activation!r}")
+    check_activation("activation", activation)
     return Cell(
         init=functools.partial(
             elman_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
