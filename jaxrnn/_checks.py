@@ -67,11 +67,14 @@ def check_floating(name: str, dtype: DTypeLike | None) -> Any:
 
 
 def check_integers(name: str, values: ArrayLike) -> Array:
-    """Return ``values`` as an integer array."""
+    """Return ``values`` as an array of integers, of at least 32 bits.
+
+    In a narrower dtype a size or a number of steps to compare with may not fit.
+    """
     array = jnp.asarray(values)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got dtype {array.dtype.name}")
-    return array
+    return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
 
 
 def check_features(name: str, x: Array, size: int, dtype: Any) -> None:

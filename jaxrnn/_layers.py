@@ -1,6 +1,6 @@
 """Recurrent layers, and the ways to combine layers of any kind."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -111,7 +111,8 @@ def stack(*layers: Layer) -> Layer:
         keys = (
             [None] * len(layers) if key is None else jax.random.split(key, len(layers))
         )
-        states = _entries(state, len(layers))
+        states = _entries("state", state, len(layers))
+        params = _entries("params", params, len(layers))
         new_states = []
         for each, p, s, k in zip(layers, params, states, keys, strict=True):
             new_state, xs = each.apply(p, xs, s, mask=mask, resets=resets, key=k)
@@ -120,7 +121,7 @@ def stack(*layers: Layer) -> Layer:
 
     def step(params, state, x):
         new_states = []
-        states = _entries(state, len(layers))
+        states = _entries("state", state, len(layers))
         for each, p, s in zip(layers, params, states, strict=True):
             new_state, x = each.step(p, s, x)
             new_states.append(new_state)
@@ -129,15 +130,15 @@ def stack(*layers: Layer) -> Layer:
     return Layer(init, initial_state, apply, step, layers[-1].output_size)
 
 
-def _entries(state: State | None, count: int) -> tuple[State | None, ...]:
-    """The states of ``count`` layers: those of a tuple, or None for each."""
-    if state is None:
+def _entries(name: str, values: Any, count: int) -> tuple[Any, ...]:
+    """The entries of ``count`` layers: those of a tuple, or None for each."""
+    if values is None:
         return (None,) * count
-    if isinstance(state, tuple) and len(state) == count:
-        return state
+    if isinstance(values, tuple) and len(values) == count:
+        return values
     raise ValueError(
-        f"state must be a tuple with {count} entries, one for each layer, got "
-        f"{jax.tree.structure(state)}"
+        f"{name} must be a tuple with {count} entries, one for each layer, got "
+        f"{jax.tree.structure(values)}"
     )
 
 
@@ -208,7 +209,7 @@ def bidirectional(
         )
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        states = _entries(state, 2)
+        states = _entries("state", state, 2)
         results = [
             each.apply(p, xs, s, mask=mask, resets=resets)
             for each, p, s in zip(directions, params, states, strict=True)

@@ -59,11 +59,13 @@ def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
         x, valid, reset = inputs
         if reset is not None:
             state = select(reset, fresh, state)
-        new_state, y, residual = step(state, x)
-        if valid is not None:
-            new_state = select(valid, new_state, state)
-            y = select(valid, y, zeros_like(y))
-        return new_state, (y, residual)
+        if valid is None:
+            new_state, y, residual = step(state, x)
+            return new_state, (y, residual)
+        # A masked step runs on the fresh state: the one it holds may be NaN.
+        new_state, y, residual = step(select(valid, state, fresh), x)
+        new_state = select(valid, new_state, state)
+        return new_state, (select(valid, y, zeros_like(y)), residual)
 
     return body
 
@@ -160,5 +162,4 @@ def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
     """
     lengths = check_integers("lengths", lengths)
     steps = jnp.arange(check_size("num_steps", num_steps, least=0))
-    # Compared in the default integer: a step may not fit in the dtype of lengths.
     return steps.reshape((-1,) + (1,) * lengths.ndim) < lengths.astype(steps.dtype)

@@ -77,7 +77,8 @@ def dense(
     Args:
         size: O, the output size.
         activation: for instance ``jax.nn.softmax`` or ``jax.nn.sigmoid``. Leave it
-            out before a loss of :mod:`jaxrnn.losses`, which take logits.
+            out before a loss of :mod:`jaxrnn.losses`, which take logits. At masked
+            steps it sees ``b``, where it must have a finite derivative.
         w_init: initialiser of ``w (I, O)``; the bias is zero.
 
     Returns:

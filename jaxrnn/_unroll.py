@@ -80,7 +80,9 @@ def unroll(
         resets: bool ``(T, *B)``, True at the first step of each segment. The state
             is replaced by the initial state before that input is consumed, and no
             gradient crosses; at a masked step too. In reverse, each segment starts
-            afresh at its last step, so that packed segments equal segments alone.
+            afresh at its last step, so that packed segments equal segments alone. A
+            reversed run in chunks must itself hand the initial state to a chunk where
+            the later one starts a segment: its ``resets[0]`` lies outside both.
         reverse: take the steps from the last to the first; outputs stay at their
             own time, and padding needs no flips: the state waits through it.
 

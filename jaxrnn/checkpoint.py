@@ -6,19 +6,20 @@ that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
 
 import os
 import pathlib
-import tempfile
+import shutil
+import uuid
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import safetensors
-from safetensors.flax import load_file, save_file
+from safetensors.flax import load_file, save
 
 from ._typing import Params
 
 __all__ = ["load_metadata", "load_params", "save_params"]
 
-_FORMAT = "jaxrnn"
+_MARKER = "jaxrnn.format"
 
 
 def save_params(
@@ -36,18 +37,25 @@ def save_params(
 
     Raises:
         OSError: the file cannot be written.
+        ValueError: two leaves have the same path.
     """
-    path = pathlib.Path(path)
     leaves = jax.tree_util.tree_leaves_with_path(params)
     arrays = {jax.tree_util.keystr(where): jnp.asarray(leaf) for where, leaf in leaves}
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-    os.close(handle)
+    if len(arrays) < len(leaves):
+        raise ValueError("params must have a path of its own for each leaf")
+    contents = save(arrays, {**(metadata or {}), _MARKER: "1"})
+    path = pathlib.Path(path).resolve()
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        save_file(arrays, temporary, {**(metadata or {}), "format": _FORMAT})
+        with open(temporary, "xb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        if path.exists():
+            shutil.copymode(path, temporary)
         os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_params(path: str | os.PathLike[str], like: Params) -> Params:
@@ -111,7 +119,7 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         raise ValueError(
             f"{path} is not a safetensors file, or damaged: {error}"
         ) from error
-    if metadata.pop("format", None) != _FORMAT:
+    if metadata.pop(_MARKER, None) != "1":
         raise ValueError(f"{path} was not written by jaxrnn.checkpoint.save_params")
     return metadata
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import Layer
-from ._checks import check_size
+from ._checks import check_integers, check_size
+from ._precision import accumulation_dtype
 from ._typing import Array, ArrayLike, Key, Params, State
 
 __all__ = ["Choose", "generate", "greedy", "sampling"]
@@ -57,16 +58,23 @@ def sampling(*, temperature: float = 1.0, top_k: int | None = None) -> Choose:
     if top_k is not None:
         top_k = check_size("top_k", top_k)
 
+    def draw(key, logits):
+        # In 16 bits the noise is too coarse for rare symbols; the largest logit is
+        # moved to 0 so that a low temperature cannot overflow it.
+        logits = logits.astype(accumulation_dtype(logits.dtype))
+        logits = (logits - logits.max(axis=-1, keepdims=True)) / temperature
+        return jax.random.categorical(key, logits)
+
     def choose(key, logits):
         if top_k is None:
-            return jax.random.categorical(key, logits / temperature)
+            return draw(key, logits)
         if top_k > logits.shape[-1]:
             raise ValueError(
                 f"top_k must be at most the number of symbols {logits.shape[-1]}, "
                 f"got {top_k}"
             )
         best, symbols = lax.top_k(logits, top_k)
-        drawn = jax.random.categorical(key, best / temperature)
+        drawn = draw(key, best)
         return jnp.take_along_axis(symbols, drawn[..., None], axis=-1)[..., 0]
 
     return choose
@@ -109,6 +117,7 @@ def generate(
     Raises:
         ValueError: the layer cannot be stepped, the prompt is empty, or ``num_steps``
             is below 1.
+        TypeError: ``choose`` returns integers for a floating prompt or the reverse.
 
     >>> import jaxrnn
     >>> model = jaxrnn.stack(
@@ -127,14 +136,27 @@ def generate(
             f"prompt must have shape (T, *B, ...) with T at least 1, got shape "
             f"{prompt.shape}"
         )
+    integers = jnp.issubdtype(prompt.dtype, jnp.integer)
+    if integers:
+        prompt = check_integers("prompt", prompt)
     state, ys = layer.apply(params, prompt, state, mask=mask)
     first_key, key = jax.random.split(key)
-    first = choose(first_key, _last_valid(ys, mask)).astype(prompt.dtype)
+
+    def next_input(key, y):
+        x = choose(key, y)
+        if jnp.issubdtype(x.dtype, jnp.integer) != integers:
+            raise TypeError(
+                f"choose must return inputs like the prompt, of dtype "
+                f"{prompt.dtype.name}, got {x.dtype.name}"
+            )
+        return x.astype(prompt.dtype)
+
+    first = next_input(first_key, _last_valid(ys, mask))
 
     def body(carry, step_key):
         state, x = carry
         state, y = layer.step(params, state, x)
-        x = choose(step_key, y).astype(x.dtype)
+        x = next_input(step_key, y)
         return (state, x), x
 
     keys = jax.random.split(key, num_steps - 1)

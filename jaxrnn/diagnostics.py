@@ -27,8 +27,8 @@ def state_gradients(
     """Gradient of a loss with respect to the state that enters each step.
 
     Found by adding a zero to each of these states and differentiating with respect to
-    it, so it needs no adjoint. How fast its norm falls, or grows, with the distance from
-    the steps where ``dys`` is not zero is how fast gradients vanish, or explode.
+    it, so it needs no adjoint. How fast its norm falls, or grows, with the distance
+    from the steps where ``dys`` is not zero is how fast gradients vanish, or explode.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.

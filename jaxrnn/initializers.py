@@ -1,9 +1,10 @@
 """Initialisers of recurrent weights, gate by gate.
 
 An initialiser is ``(key, shape, dtype) -> array``, as in ``jax.nn.initializers``,
-and any of those can be passed to a cell. The matrices of a cell with G gates are
-stored side by side, ``(I, G * H)``; what is right for one matrix (orthogonality, a
-fan-based scale) is wrong for their concatenation, so cells apply them per gate.
+and those can be passed to a cell (some of them not in 16 bits). The matrices of a cell
+with G gates are stored side by side, ``(I, G * H)``; what is right for one matrix
+(orthogonality, a fan-based scale) is wrong for their concatenation, so cells apply them
+per gate.
 """
 
 from collections.abc import Callable
@@ -68,7 +69,7 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
         num_gates: G.
 
     Returns:
-        An initialiser of shapes ``(I, G * H)``.
+        An initialiser of shapes ``(I, G * H)``, which raises ValueError for others.
 
     Differs from Keras, whose orthogonal initialiser acts on the concatenation
     ``(H, 4 * H)``: its rows are orthonormal, its gate blocks are not orthogonal.
@@ -81,6 +82,10 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
 
     def init(key, shape, dtype):
         rows, columns = shape
+        if columns % num_gates:
+            raise ValueError(
+                f"shape must have a multiple of {num_gates} columns, got {shape}"
+            )
         block = (rows, columns // num_gates)
         keys = jax.random.split(key, num_gates)
         return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=1)

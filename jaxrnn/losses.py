@@ -16,7 +16,7 @@ from typing import TypeAlias
 import jax.numpy as jnp
 import optax
 
-from ._checks import check_flags, check_sequence
+from ._checks import check_flags, check_integers, check_sequence
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Shape
@@ -36,12 +36,12 @@ Reduction: TypeAlias = Callable[[Array, Array | None], Array]
 
 def per_step(values: Array, mask: Array | None) -> Array:
     """No reduction: ``values (T, *B)`` as they are, zero where ``mask`` is False."""
-    return values if mask is None else select(mask, values, zeros_like(values))
+    return _zero_where_masked(values, check_flags("mask", mask, values.shape))
 
 
 def masked_sum(values: Array, mask: Array | None) -> Array:
     """Sum of ``values (T, *B)`` over the steps where ``mask`` is True, or over all."""
-    return per_step(values, mask).sum()
+    return per_step(values, mask).sum(dtype=accumulation_dtype(values.dtype))
 
 
 def masked_mean(values: Array, mask: Array | None) -> Array:
@@ -53,8 +53,9 @@ def masked_mean(values: Array, mask: Array | None) -> Array:
     >>> float(masked_mean(values, mask))
     2.0
     """
-    count = values.size if mask is None else mask.sum()
-    return masked_sum(values, mask) / jnp.maximum(count, 1).astype(values.dtype)
+    total = masked_sum(values, mask)
+    count = values.size if mask is None else jnp.sum(mask)
+    return total / jnp.maximum(count, 1).astype(total.dtype)
 
 
 def mean_squared_error(
@@ -77,7 +78,7 @@ def mean_squared_error(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``mask`` is not boolean.
+        TypeError: ``mask`` is not boolean, or the predictions are not floating.
 
     >>> float(mean_squared_error(jnp.zeros((7, 3, 2)), jnp.ones((7, 3, 2))))
     1.0
@@ -109,7 +110,7 @@ def softmax_cross_entropy(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``mask`` is not boolean.
+        TypeError: ``mask`` is not boolean, or the predictions are not floating.
 
     >>> loss = softmax_cross_entropy(jnp.zeros((7, 3, 4)), jnp.zeros((7, 3), int))
     >>> bool(jnp.isclose(loss, jnp.log(4)))
@@ -118,6 +119,7 @@ def softmax_cross_entropy(
     logits, mask = _prepare("logits", logits, mask)
     labels = jnp.asarray(labels)
     if jnp.issubdtype(labels.dtype, jnp.integer):
+        labels = check_integers("labels", labels)
         labels = _targets(labels, logits.shape[:-1], labels, mask, "labels")
         known = (labels >= 0) & (labels < logits.shape[-1])
         values = optax.softmax_cross_entropy_with_integer_labels(
@@ -150,7 +152,7 @@ def sigmoid_cross_entropy(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``mask`` is not boolean.
+        TypeError: ``mask`` is not boolean, or the predictions are not floating.
 
     >>> loss = sigmoid_cross_entropy(jnp.zeros((7, 3, 1)), jnp.ones((7, 3, 1)))
     >>> bool(jnp.isclose(loss, jnp.log(2)))
@@ -166,9 +168,11 @@ def _prepare(
 ) -> tuple[Array, Array | None]:
     """Predictions in at least float32, zero where masked, and the checked mask."""
     values = check_sequence(name, values)
+    if not jnp.issubdtype(values.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got dtype {values.dtype.name}")
     mask = check_flags("mask", mask, values.shape[:-1])
     values = values.astype(accumulation_dtype(values.dtype))
-    return per_step(values, mask), mask
+    return _zero_where_masked(values, mask), mask
 
 
 def _targets(
@@ -187,4 +191,8 @@ def _targets(
         raise ValueError(
             f"{name} must have shape {shape}, got shape {targets.shape}{hint}"
         )
-    return per_step(targets.astype(like.dtype), mask)
+    return _zero_where_masked(targets.astype(like.dtype), mask)
+
+
+def _zero_where_masked(values: Array, mask: Array | None) -> Array:
+    return values if mask is None else select(mask, values, zeros_like(values))

@@ -16,6 +16,7 @@ import optax
 from tqdm import tqdm
 
 from ._checks import check_size
+from ._precision import widen
 from ._scan import select
 from ._typing import Array, Key, Params
 
@@ -93,7 +94,7 @@ def init(
     params, key = _copy((params, key))
     return TrainState(
         params=params,
-        opt_state=optimizer.init(params),
+        opt_state=_copy(optimizer.init(params)),  # some keep the parameters themselves
         step=jnp.zeros((), jnp.int32),
         key=key,
     )
@@ -126,13 +127,16 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
     >>> state.params["w"].tolist(), int(state.step), float(metrics["loss"])
     ([1.0, 1.0], 1, 2.0)
     """
+    transform = optax.with_extra_args_support(optimizer)
 
     def with_metrics(params, batch, key):
         out = loss_fn(params, batch, key)
         loss, metrics = out if isinstance(out, tuple) else (out, {})
-        if jnp.shape(loss) or not isinstance(metrics, dict):
+        if not isinstance(metrics, dict) or any(
+            jax.tree.leaves(jax.tree.map(jnp.shape, out))
+        ):
             raise TypeError(
-                "loss_fn must return a scalar loss, or it and a dict of metrics, got "
+                "loss_fn must return a scalar loss, or it and a dict of scalars, got "
                 f"{jax.tree.map(jnp.shape, out)}"
             )
         return loss, metrics
@@ -141,14 +145,21 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
         key, loss_key = jax.random.split(state.key)
         gradient_fn = jax.value_and_grad(with_metrics, has_aux=True)
         (loss, metrics), grads = gradient_fn(state.params, batch, loss_key)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        updates, opt_state = transform.update(
+            grads,
+            state.opt_state,
+            state.params,
+            value=loss,
+            grad=grads,
+            value_fn=lambda params: with_metrics(params, batch, loss_key)[0],
+        )
         new_state = TrainState(
             params=optax.apply_updates(state.params, updates),
             opt_state=opt_state,
             step=state.step + 1,
             key=key,
         )
-        grad_norm = optax.tree.norm(grads)
+        grad_norm = optax.tree.norm(widen(grads))
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         metrics = {**metrics, "loss": loss, "grad_norm": grad_norm}
         return select(finite, new_state, state), metrics
@@ -217,6 +228,8 @@ def fit(
         ValueError: ``num_steps`` or ``validate_every`` is below 1.
         TypeError: ``update`` or ``validate`` returns no dict with a ``loss``.
         ValueError: a metric is not a scalar, or is named ``step``.
+        Exception: whatever ``batches`` or ``validate`` raise. The state given was
+            donated by then: keep what you cannot lose.
     """
     if num_steps is not None:
         num_steps = check_size("num_steps", num_steps)
@@ -236,35 +249,30 @@ def fit(
             best_params, best_loss = _copy(state.params), row["loss"]
 
     with _deferred_interrupt() as interrupted, progress(total=num_steps) as bar:
-        try:
-            run_validation()
-            coming = itertools.islice(batches, num_steps)
-            batch = next(coming, _END)
-            while batch is not _END and not interrupted.is_set():
-                state, metrics = update(state, batch)
-                batch = next(coming, _END)  # prepared while the device is at work
-                row = _row("update", step + 1, metrics)
-                if not all(map(math.isfinite, (row["loss"], row.get("grad_norm", 0)))):
-                    stopped = (
-                        f"step {step + 1}: loss {row['loss']}, gradient norm "
-                        f"{row.get('grad_norm')}; the state is that of step {step}"
-                    )
-                    break
-                step += 1
-                train.append(row)
-                if step % validate_every == 0:
-                    run_validation()
-                bar.set_postfix(_postfix(row, validation), refresh=False)
-                bar.update()
-            if not interrupted.is_set():
+        run_validation()
+        coming = itertools.islice(batches, num_steps)
+        batch = _next(coming, interrupted)
+        while batch is not _END and not interrupted.is_set():
+            state, metrics = update(state, batch)
+            batch = _next(coming, interrupted)  # while the device is at work
+            row = _row("update", step + 1, metrics)
+            if not all(map(math.isfinite, (row["loss"], row.get("grad_norm", 0)))):
+                stopped = (
+                    f"step {step + 1}: loss {row['loss']}, gradient norm "
+                    f"{row.get('grad_norm')}; the state is that of step {step}"
+                )
+                break
+            step += 1
+            train.append(row)
+            if step % validate_every == 0:
                 run_validation()
-            if not stopped and len(train) < (num_steps or 0):
-                stopped = f"the batches ended after step {step}"
-        except KeyboardInterrupt:  # raised by batches or validate themselves
-            if interrupted.is_set():
-                raise
-            interrupted.set()
-    if interrupted.is_set():
+            bar.set_postfix(_postfix(row, validation), refresh=False)
+            bar.update()
+        if not interrupted.is_set():
+            run_validation()
+        if not stopped and len(train) < (num_steps or 0):
+            stopped = f"the batches ended after step {step}"
+    if interrupted.is_set() and not stopped:
         stopped = f"interrupted after step {step}"
     if validate is None:
         best_params = _copy(state.params)
@@ -277,6 +285,17 @@ def fit(
 
 
 _END = object()
+
+
+def _next(batches: Iterator[Batch], interrupted: threading.Event) -> Batch:
+    """The next batch; an interrupt that an iterator raises itself ends them."""
+    try:
+        return next(batches, _END)
+    except KeyboardInterrupt:
+        if interrupted.is_set():
+            raise
+        interrupted.set()
+        return _END
 
 
 def _copy(tree: Params) -> Params:
@@ -300,8 +319,8 @@ def _row(source: str, step: int, metrics: Metrics) -> Metrics:
 
 
 def _columns(rows: list[Metrics]) -> dict[str, np.ndarray]:
-    names = rows[0] if rows else ("step", "loss")
-    return {name: np.array([row[name] for row in rows]) for name in names}
+    names = dict.fromkeys(itertools.chain(("step", "loss"), *rows))
+    return {name: np.array([row.get(name, np.nan) for row in rows]) for name in names}
 
 
 def _postfix(row: Metrics, validation: list[Metrics]) -> dict[str, str]:
@@ -317,7 +336,7 @@ def _deferred_interrupt() -> Iterator[threading.Event]:
     requested = threading.Event()
     previous = signal.getsignal(signal.SIGINT)
     main = threading.current_thread() is threading.main_thread()
-    if not main or previous is None:
+    if not main or previous in (None, signal.SIG_IGN):
         yield requested
         return
 

@@ -156,6 +156,12 @@ def test_wrong_sizes(make):
         make(5).init(jax.random.key(0), 2, jnp.int32)
 
 
+def test_columns_that_are_no_multiple_of_the_gates():
+    init = jaxrnn.initializers.per_gate(jaxrnn.initializers.orthogonal, 4)
+    with pytest.raises(ValueError, match=r"a multiple of 4 columns, got \(3, 10\)"):
+        init(jax.random.key(0), (3, 10), jnp.float32)
+
+
 def test_wrong_activation():
     with pytest.raises(
         TypeError, match="activation must be a function of arrays, got 'tanh'"
@@ -231,6 +237,8 @@ def test_states_of_stacks():
         model.apply(params, jnp.zeros((T, I)), jnp.zeros(I))
     with pytest.raises(ValueError, match="state must be a tuple with 3 entries"):
         model.step(params, model.initial_state(params)[:2], jnp.zeros(I))
+    with pytest.raises(ValueError, match="params must be a tuple with 3 entries"):
+        model.apply(params[:2], jnp.zeros((T, I)))
 
 
 def test_embeddings_of_what_is_no_token():

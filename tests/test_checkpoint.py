@@ -47,6 +47,37 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_permissions_and_links_are_kept(tmp_path):
+    path, link = tmp_path / "params", tmp_path / "link"
+    checkpoint.save_params(path, make())
+    ordinary = tmp_path / "ordinary"
+    ordinary.touch()
+    assert path.stat().st_mode == ordinary.stat().st_mode
+    path.chmod(0o640)
+    link.symlink_to(path)
+    before = path.read_bytes()
+    checkpoint.save_params(link, make(), {"a": "b"})
+    assert link.is_symlink()
+    assert path.read_bytes() != before
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_leaves_of_one_path_are_refused(tmp_path):
+    @jax.tree_util.register_pytree_with_keys_class
+    class Twins:
+        def tree_flatten_with_keys(self):
+            key = jax.tree_util.GetAttrKey("same")
+            return [(key, jnp.zeros(1)), (key, jnp.ones(1))], None
+
+        @classmethod
+        def tree_unflatten(cls, aux, children):
+            return cls()
+
+    with pytest.raises(ValueError, match="a path of its own for each leaf"):
+        checkpoint.save_params(tmp_path / "params", Twins())
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_unwritable_place_is_an_os_error(tmp_path):
     with pytest.raises(OSError, match="nowhere"):
         checkpoint.save_params(tmp_path / "nowhere" / "params", make())

@@ -231,6 +231,14 @@ def test_embedding_gives_rows_and_nan_for_the_unknown():
     assert jnp.isnan(ys[2:]).all()
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16])
+def test_embedding_takes_tokens_of_a_small_dtype(dtype):
+    layer = jaxrnn.embedding(256, 2)
+    params = layer.init(jax.random.key(0), 256)
+    tokens = np.array([0, 1, 127], dtype)
+    chex.assert_trees_all_equal(layer.apply(params, tokens)[1], params.table[tokens])
+
+
 def test_stack_draws_different_parameters_for_equal_layers():
     recurrent = jaxrnn.layer(jaxrnn.gru(4))
     first, second = jaxrnn.stack(recurrent, recurrent).init(jax.random.key(0), 4)

@@ -111,6 +111,19 @@ def test_gradient_of_cross_entropy_is_prediction_minus_target(name):
     np.testing.assert_allclose(actual, expected, atol=1e-12)
 
 
+def test_labels_of_a_small_dtype():
+    logits = jax.random.normal(jax.random.key(0), (3, 256))
+    labels = np.array([1, 2, 255], np.uint8)
+    expected = losses.softmax_cross_entropy(logits, labels.astype(np.int32))
+    assert losses.softmax_cross_entropy(logits, labels) == expected
+
+
+def test_reductions_alone_sum_in_float32_and_check_the_mask():
+    assert losses.masked_mean(jnp.ones((300, 300), jnp.float16), None) == 1
+    with pytest.raises(ValueError, match="mask must have shape"):
+        losses.masked_mean(jnp.ones((T, B)), jnp.ones(T, bool))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
@@ -138,6 +151,11 @@ def test_gradient_of_cross_entropy_is_prediction_minus_target(name):
             lambda x: losses.sigmoid_cross_entropy(x, x, mask=jnp.ones((B, T), bool)),
             ValueError,
             r"mask must have shape \(T, \*B\) = \(7, 3\), got shape \(3, 7\)",
+        ),
+        (
+            lambda x: losses.mean_squared_error(x.astype(int), x),
+            TypeError,
+            "predictions must be floating, got dtype int64",
         ),
         (
             lambda x: losses.mean_squared_error(x[0, 0], x[0, 0]),

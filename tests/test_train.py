@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 
 import jaxrnn
@@ -52,6 +53,35 @@ def test_update_equals_optax_by_hand():
         params = optax.apply_updates(params, updates)
         chex.assert_trees_all_close(state.params, params)
         assert state.step == step + 1
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.lbfgs(),
+        optax.contrib.dog(1.0),
+        optax.chain(optax.adam(0.1), optax.contrib.reduce_on_plateau()),
+        optax.MultiSteps(optax.sgd(0.5), 2),
+    ],
+    ids=["lbfgs", "dog", "reduce-on-plateau", "multi-steps"],
+)
+def test_update_takes_every_kind_of_transformation(optimizer):
+    update, state = start(optimizer)
+    seen = []
+    for _ in range(4):
+        state, metrics = update(state, jnp.ones(3))
+        seen.append(float(metrics["loss"]))
+    assert seen[-1] < seen[0]
+
+
+def test_the_norm_of_a_float16_gradient_does_not_overflow():
+    optimizer = optax.sgd(1e-4)
+    update = train.make_update(lambda p, b, k: (300 * p["w"]).sum(), optimizer)
+    params = {"w": jnp.zeros(3, jnp.float16)}
+    state = train.init(params, optimizer, jax.random.key(0))
+    state, metrics = update(state, None)
+    np.testing.assert_allclose(metrics["grad_norm"], 300 * np.sqrt(3), rtol=1e-3)
+    assert state.step == 1
 
 
 def test_update_donates_its_state_and_init_copies():
@@ -194,8 +224,23 @@ def test_an_interrupt_raised_by_the_batches_keeps_the_state():
         raise KeyboardInterrupt
 
     result = train.fit(update, state, batches())
-    assert "interrupted" in result.stopped
+    assert result.stopped == "interrupted after step 1"
+    np.testing.assert_array_equal(result.history.train["step"], [1])
     np.testing.assert_allclose(result.best_params["w"], 0.2, rtol=1e-6)
+
+
+def test_metrics_that_come_and_go_leave_gaps():
+    update, state = start()
+    rows = iter([{"loss": 1.0, "a": 2.0}, {"loss": 1.0}, {"loss": 1.0, "b": 3.0}])
+    result = train.fit(
+        update,
+        state,
+        [jnp.ones(3)] * 2,
+        validate=lambda params: next(rows),
+        validate_every=1,
+    )
+    np.testing.assert_array_equal(result.history.validation["a"], [2, np.nan, np.nan])
+    np.testing.assert_array_equal(result.history.validation["b"], [np.nan, np.nan, 3])
 
 
 def test_progress_is_quiet_without_a_terminal_and_shown_on_request(capsys):

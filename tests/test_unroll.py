@@ -262,6 +262,25 @@ def test_a_state_of_nan_is_cleared_by_a_reset_in_every_gradient(name, unroll_fn)
 
 
 @cells
+@unrolls
+def test_a_state_of_nan_held_by_the_mask_reaches_no_gradient(name, unroll_fn):
+    cell = CELLS[name].cell
+    case = problem(cell, mask=False, resets=False)
+    spoilt = jax.tree.map(lambda s: s.at[0].set(jnp.nan), case.state)
+    mask = jnp.ones((T, B), bool).at[:2, 0].set(False)
+    resets = jnp.zeros((T, B), bool).at[2, 0].set(True)
+
+    @jax.jit
+    def gradients(state):
+        def run(params, xs):
+            return unroll_fn(cell, params, xs, state, mask=mask, resets=resets)
+
+        return jax.vjp(run, case.params, case.xs)[1]((case.dstate, case.dys))
+
+    chex.assert_trees_all_equal(gradients(spoilt), gradients(case.state))
+
+
+@cells
 @reversals
 @unrolls
 def test_a_fully_masked_row_returns_its_state(name, reverse, unroll_fn):

@@ -107,7 +107,7 @@ def elman_forward(
     """One step and its residual."""
     a = a_x + dot(state, params.w_h)
     h = activation(a)
-    kept = None if activation in _DERIVATIVES else a
+    kept = a if _derivative(activation) is None else None
     residual = ElmanResidual(h_prev=state, h=h, a=kept)
     return h, h.astype(params.w_h.dtype), residual
 
@@ -122,8 +122,9 @@ def elman_backward(
 ) -> tuple[Array, Array]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
-    if residual.a is None:
-        da = _DERIVATIVES[activation](residual.h) * dh
+    derivative = _derivative(activation)
+    if derivative is not None:
+        da = derivative(residual.h) * dh
     else:
         _, pull = jax.vjp(activation, residual.a)
         (da,) = pull(dh)
@@ -154,13 +155,18 @@ def _leaky_relu_derivative(h: Array) -> Array:
     return jnp.where(h >= 0, jnp.ones_like(h), jnp.full_like(h, 0.01))
 
 
-_DERIVATIVES: dict[Callable[..., Array], Callable[[Array], Array]] = {
-    jnp.tanh: _tanh_derivative,
-    jax.nn.tanh: _tanh_derivative,
-    jax.lax.tanh: _tanh_derivative,
-    jax.nn.relu: _relu_derivative,
-    jax.nn.leaky_relu: _leaky_relu_derivative,
-}
+_DERIVATIVES = [
+    (jnp.tanh, _tanh_derivative),
+    (jax.nn.tanh, _tanh_derivative),
+    (jax.lax.tanh, _tanh_derivative),
+    (jax.nn.relu, _relu_derivative),
+    (jax.nn.leaky_relu, _leaky_relu_derivative),
+]
+
+
+def _derivative(activation: Activation) -> Callable[[Array], Array] | None:
+    """The derivative as a function of ``h``, where there is a formula."""
+    return next((d for known, d in _DERIVATIVES if known is activation), None)
 
 
 def elman(
