@@ -268,12 +268,12 @@ def fit(
                 run_validation()
             bar.set_postfix(_postfix(row, validation), refresh=False)
             bar.update()
-        if not interrupted.is_set():
+        if interrupted.is_set():
+            stopped = stopped or f"interrupted after step {step}"
+        else:
             run_validation()
-        if not stopped and len(train) < (num_steps or 0):
-            stopped = f"the batches ended after step {step}"
-    if interrupted.is_set() and not stopped:
-        stopped = f"interrupted after step {step}"
+    if not stopped and len(train) < (num_steps or 0):
+        stopped = f"the batches ended after step {step}"
     if validate is None:
         best_params = _copy(state.params)
     return FitResult(

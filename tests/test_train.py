@@ -189,6 +189,7 @@ def test_ctrl_c_finishes_the_step_and_keeps_the_best():
         update,
         state,
         interrupting(itertools.repeat(jnp.ones(3)), 7),
+        num_steps=1000,
         validate=lambda params: {"loss": jnp.abs(params["w"] - 1).sum()},
         validate_every=2,
     )
