@@ -25,7 +25,7 @@ import text
 from tqdm import tqdm
 
 import jaxrnn
-from jaxrnn import checkpoint, decode, diagnostics, losses, train
+from jaxrnn import checkpoint, diagnostics, losses, train
 
 SEQUENCE_LENGTH = 100  # characters that one gradient sees
 BATCH_SIZE = 32
@@ -38,11 +38,6 @@ PROMPT_LENGTH = 20
 SAMPLE_LENGTH = 300
 
 CELLS = {"lstm": jaxrnn.lstm, "gru": jaxrnn.gru, "elman": jaxrnn.elman}
-SAMPLERS = {
-    "greedy": decode.greedy,
-    "temperature 0.8": decode.sampling(temperature=0.8),
-    "temperature 1, top 10": decode.sampling(top_k=10),
-}
 
 
 def build(cell, vocab_size, unroll_fn):
@@ -78,8 +73,8 @@ def train_model(args):
     difference = gradient_difference(cell, len(vocabulary), initial, first)
     print(f"hand-derived gradient and jax.grad differ by {difference:.1e}, relative")
     levels = text.baselines(tokens, held_out, len(vocabulary))
-    for name, level in levels.items():
-        print(f"{name} baseline: {level:.3f} bits per character")
+    counts = ", ".join(f"{name} {level:.3f}" for name, level in levels.items())
+    print(f"bits per character by counts alone: {counts}")
 
     loss_fn = make_loss(model)
     validation_loss = jax.jit(loss_fn)
@@ -118,8 +113,9 @@ def train_model(args):
     }
     plots.plot_gradients(args.out / "gradients.png", panels)
     prompt = corpus[split:][:PROMPT_LENGTH]
-    print_samples(model, params, prompt, vocabulary, args.seed)
+    text.print_samples(model, params, prompt, vocabulary, SAMPLE_LENGTH, args.seed)
     print(f"{path}, loss.png and gradients.png written")
+    print(f"bits per character by counts alone: {counts}")
     bits = min(result.history.validation["bits"])
     print(f"validation bits per character: {bits:.3f}")
 
@@ -166,14 +162,6 @@ def gradient_norms(cell, params, tokens):
     return norms
 
 
-def print_samples(model, params, prompt, vocabulary, seed):
-    tokens, key = text.encode(prompt, vocabulary), jax.random.key(seed)
-    for name, choose in SAMPLERS.items():
-        generate = functools.partial(decode.generate, model, choose=choose, key=key)
-        _, drawn = generate(params, tokens, SAMPLE_LENGTH)
-        print(f"--- {name}\n{prompt}{''.join(vocabulary[i] for i in drawn)}")
-
-
 def load(path):
     try:
         settings = json.loads(checkpoint.load_metadata(path)["char_lm"])
@@ -216,7 +204,8 @@ def main():
         train_model(args)
     elif args.generate:
         model, params, vocabulary = load(args.out / "params.safetensors")
-        print_samples(model, params, args.generate, vocabulary, args.seed)
+        prompt = args.generate
+        text.print_samples(model, params, prompt, vocabulary, SAMPLE_LENGTH, args.seed)
     else:
         sys.exit("--generate must have at least one character, got an empty text")
 

@@ -1,9 +1,18 @@
-"""What the examples on text share: corpora, characters as integers, baselines."""
+"""What the examples on text share: corpora, encoding, baselines, samples."""
 
 import pathlib
 import sys
 
+import jax
 import numpy as np
+
+from jaxrnn import decode
+
+SAMPLERS = {
+    "greedy": decode.greedy,
+    "temperature 0.8": decode.sampling(temperature=0.8),
+    "temperature 1, top 10": decode.sampling(top_k=10),
+}
 
 
 def read_corpus(corpus):
@@ -59,3 +68,13 @@ def baselines(tokens, held_out, vocab_size):
         "unigram": -np.log2(unigram[new]).mean(),
         "bigram": -np.log2(bigram[old, new]).mean(),
     }
+
+
+def print_samples(model, params, prompt, vocabulary, length, seed):
+    """The prompt, continued by ``length`` characters in a few ways."""
+    tokens, key = encode(prompt, vocabulary), jax.random.key(seed)
+    for name, choose in SAMPLERS.items():
+        _, drawn = decode.generate(
+            model, params, tokens, length, key=key, choose=choose
+        )
+        print(f"--- {name}\n{prompt}{''.join(vocabulary[i] for i in drawn)}")

@@ -59,7 +59,7 @@ def test_char_lm_trains(trained):
         r"hand-derived gradient and jax.grad differ by (\S+), relative", lines[0]
     )
     assert float(difference[1]) < 1e-5
-    bigram = re.search(r"bigram baseline: (\S+) bits per character", result.stdout)
+    bigram = re.search(r"by counts alone: unigram \S+, bigram (\S+)", result.stdout)
     last = re.fullmatch(r"validation bits per character: (\S+)", lines[-1])
     assert float(last[1]) < float(bigram[1])
     for name in ("loss.png", "gradients.png"):
@@ -86,7 +86,7 @@ def test_char_lm_keeps_the_best_on_ctrl_c(tmp_path, corpus):
         text=True,
     )
     seen = ""
-    while "bigram baseline" not in seen:
+    while "bigram" not in seen:
         line = process.stdout.readline()
         assert line, process.stderr.read()
         seen += line
