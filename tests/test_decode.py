@@ -39,15 +39,15 @@ def test_equals_the_loop_over_whole_sequences(batch, choose):
     key = jax.random.key(2)
     state, drawn = jax.jit(
         lambda params, prompt: decode.generate(
-            layer, params, prompt, 5, key=key, choose=choose
+            layer, params, prompt, 3, key=key, choose=choose
         )
     )(params, prompt)
-    assert drawn.shape == (5, *batch)
+    assert drawn.shape == (3, *batch)
     assert drawn.dtype == prompt.dtype
 
     first_key, key = jax.random.split(key)
     text = prompt
-    for step_key in [first_key, *jax.random.split(key, 4)]:
+    for step_key in [first_key, *jax.random.split(key, 2)]:
         _, logits = layer.apply(params, text)
         text = jnp.concatenate(
             [text, choose(step_key, logits[-1]).astype(text.dtype)[None]]

@@ -101,7 +101,7 @@ def spoil(xs, mask):
 @pytest.mark.parametrize("batch", [(), (B,), (2, B)])
 def test_shapes_and_state_structure(name, unroll_fn, batch):
     layer, params, xs, state, flags = problem(name, unroll_fn, batch)
-    new_state, ys = jax.jit(layer.apply)(params, xs, state, **flags)
+    new_state, ys = jax.eval_shape(layer.apply, params, xs, state, **flags)
     assert ys.shape == (T, *batch, layer.output_size)
     chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
 
