@@ -202,14 +202,15 @@ def test_garbage_in_padding_reaches_nothing(name, reverse, unroll_fn, garbage):
 @cells
 @reversals
 @unrolls
-def test_garbage_before_a_reset_does_not_cross_it(name, reverse, unroll_fn):
+@pytest.mark.parametrize("garbage", [jnp.nan, jnp.inf])
+def test_garbage_before_a_reset_does_not_cross_it(name, reverse, unroll_fn, garbage):
     cell = CELLS[name].cell
     case = problem(cell, batch=(), mask=False, resets=False)
     cut = 3
     resets = jnp.arange(T) == cut
     spoilt_steps = (jnp.arange(T) >= cut) if reverse else (jnp.arange(T) < cut)
-    xs = jnp.where(spoilt_steps[:, None], jnp.nan, case.xs)
-    state = jax.tree.map(lambda s: jnp.full_like(s, jnp.nan), case.state)
+    xs = jnp.where(spoilt_steps[:, None], garbage, case.xs)
+    state = jax.tree.map(lambda s: jnp.full_like(s, garbage), case.state)
     kept = slice(0, cut) if reverse else slice(cut, T)
 
     # Gradients of the inputs on this side of the reset are those of the piece alone.
