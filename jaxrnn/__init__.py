@@ -23,11 +23,19 @@ from ._cells.gru import gru as gru
 from ._cells.lstm import LSTMParams as LSTMParams
 from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
+from ._gradient_by_lag import gradient_by_lag as gradient_by_lag
+from ._influence import Influence as Influence
+from ._influence import dense_influence as dense_influence
+from ._influence import diagonal_influence as diagonal_influence
 from ._layers import BidirectionalParams as BidirectionalParams
 from ._layers import BidirectionalState as BidirectionalState
 from ._layers import bidirectional as bidirectional
 from ._layers import layer as layer
 from ._layers import stack as stack
+from ._rtrl import RTRLCarry as RTRLCarry
+from ._rtrl import rtrl as rtrl
+from ._rtrl import rtrl_init as rtrl_init
+from ._rtrl import rtrl_step as rtrl_step
 from ._scan import lengths_to_mask as lengths_to_mask
 from ._time_distributed import DenseParams as DenseParams
 from ._time_distributed import EmbeddingParams as EmbeddingParams
@@ -44,23 +52,31 @@ __all__ = [
     "ElmanParams",
     "EmbeddingParams",
     "GRUParams",
+    "Influence",
     "LSTMParams",
     "LSTMState",
     "Layer",
+    "RTRLCarry",
     "UnrollFn",
     "bidirectional",
     "bptt",
     "decode",
     "dense",
+    "dense_influence",
     "diagnostics",
+    "diagonal_influence",
     "elman",
     "embedding",
+    "gradient_by_lag",
     "gru",
     "initializers",
     "layer",
     "lengths_to_mask",
     "losses",
     "lstm",
+    "rtrl",
+    "rtrl_init",
+    "rtrl_step",
     "stack",
     "train",
     "unroll",

@@ -107,8 +107,10 @@ def check_sequence(name: str, values: ArrayLike) -> Array:
     return xs
 
 
-def check_flags(name: str, values: ArrayLike | None, shape: Shape) -> Array | None:
-    """Return ``values`` (a mask or resets) as a bool array of ``shape`` (T, *B)."""
+def check_flags(
+    name: str, values: ArrayLike | None, shape: Shape, axes: str = "(T, *B)"
+) -> Array | None:
+    """Return ``values`` (a mask or resets) as a bool array of ``shape``."""
     if values is None:
         return None
     flags = jnp.asarray(values)
@@ -116,7 +118,7 @@ def check_flags(name: str, values: ArrayLike | None, shape: Shape) -> Array | No
         raise TypeError(f"{name} must be boolean, got dtype {flags.dtype.name}")
     if flags.shape != shape:
         raise ValueError(
-            f"{name} must have shape (T, *B) = {shape}, got shape {flags.shape}"
+            f"{name} must have shape {axes} = {shape}, got shape {flags.shape}"
         )
     return flags
 

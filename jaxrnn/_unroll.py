@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+from jax import lax
+
 from ._base import Cell
 from ._checks import check_cell, check_flags, check_like, check_sequence
 from ._precision import narrow, widen
-from ._scan import masked_scan, segment_resets, select, zeros_like
+from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
 from ._typing import Array, ArrayLike, Params, State
 
 
@@ -41,6 +43,48 @@ def prepare(
     if starts is not None:
         starts = segment_resets(starts, reverse=reverse)
     return Sequence(xs=inputs, state=state, fresh=fresh, mask=valid, resets=starts)
+
+
+def transition(
+    cell: Cell,
+    params: Params,
+    state: State,
+    inputs: tuple[Array, Array | None, Array | None],
+) -> tuple[State, Array]:
+    """One step of :func:`unroll` as a function of all that it depends on.
+
+    For what looks at one step at a time: its Jacobians, its vector products.
+
+    Args:
+        cell, params: as of the unroll.
+        state: the state that enters the step.
+        inputs: ``(x, valid, reset)``, one step of the inputs, mask and resets of a
+            :class:`Sequence`.
+
+    Returns:
+        ``(state, y)``.
+    """
+    fresh = cell.initial_state(params, inputs[0].shape[:-1])
+
+    def step(state, x):
+        return *cell.step(params, state, cell.project(params, x)), None
+
+    state, (y, _) = masked_step(step, fresh)(state, inputs)
+    return state, y
+
+
+def entering_states(
+    cell: Cell, params: Params, sequence: Sequence, *, reverse: bool
+) -> tuple[State, State, Array]:
+    """The states ``(T, *B, ...)`` that enter each step, the last state and outputs."""
+
+    def step(state, inputs):
+        new_state, y = transition(cell, params, state, inputs)
+        return new_state, (state, y)
+
+    inputs = (sequence.xs, sequence.mask, sequence.resets)
+    last, (states, ys) = lax.scan(step, sequence.state, inputs, reverse=reverse)
+    return states, last, ys
 
 
 def unroll(

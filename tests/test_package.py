@@ -19,9 +19,9 @@ IMPORT_LAYERS = [
     ["_typing"],
     ["_base", "_precision"],
     ["_checks"],
-    ["_scan", "initializers"],
+    ["_scan", "_influence", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
-    ["_bptt", "_layers", "_time_distributed"],
+    ["_bptt", "_gradient_by_lag", "_rtrl", "_layers", "_time_distributed"],
     ["losses", "decode", "train", "diagnostics", "checkpoint"],
     ["__init__"],
 ]

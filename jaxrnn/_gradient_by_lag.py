@@ -1,0 +1,152 @@
+"""``gradient_by_lag``: the gradient, split by how far it came through time.
+
+Let step k take the state ``s_(k-1)`` and the parameters ``W`` to ``s_k``, and let
+``L_t`` be the loss of step t. Over every path from a use of ``W`` to a loss::
+
+    dL/dW = sum_t sum_(k <= t) dL_t/ds_t  ds_t/ds_k  d+s_k/dW
+
+where ``d+`` is the explicit part: the derivative by the ``W`` that step k uses, its
+state held fixed. The rest is implicit: it runs through the states. Lag ``l`` has the
+pairs with ``t - k = l``. Backward in time there is one cotangent of the state for each
+lag; a step pulls all of them back, and each is one lag longer at the step before::
+
+    lag                          0        1          2
+    entering step k           dL_k    dL_(k+1)   dL_(k+2)
+    entering step k - 1   dL_(k-1)    dL_k       dL_(k+1)
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._base import Cell
+from ._checks import check_like
+from ._precision import narrow, widen
+from ._scan import zeros_like
+from ._typing import ArrayLike, Params, State
+from ._unroll import Sequence, entering_states, prepare, transition
+
+
+def scan_by_lag(
+    cell: Cell,
+    params: Params,
+    sequence: Sequence,
+    dys: ArrayLike,
+    dstate: State | None,
+    *,
+    reverse: bool,
+    observe: Callable[[State], Any] = lambda dstates: None,
+) -> tuple[Params, State, Any]:
+    """Go backward in time with one cotangent of the state for each lag.
+
+    Args:
+        cell, params, reverse: as of the unroll.
+        sequence: its prepared arguments.
+        dys, dstate: as in :func:`jaxrnn.bptt`.
+        observe: what to keep of each step: a function of the cotangents
+            ``(T, *B, ...)``, by lag, of the state that enters the step.
+
+    Returns:
+        ``(dparams, dstates, observed)``: by lag the gradients of the parameters used
+        in the steps, in accumulation dtype, and of the state before the first step
+        taken; and what ``observe`` returned, stacked along time.
+    """
+    num_steps = sequence.xs.shape[0]
+    states, last, ys = entering_states(cell, params, sequence, reverse=reverse)
+    dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
+    dys = check_like("dys", dys, ys)
+    wide = widen(params)
+
+    def every_lag(leaf):
+        return jnp.zeros((num_steps, *leaf.shape), leaf.dtype)
+
+    def body(carry, inputs):
+        dparams, dstates = carry
+        state, dy, *at_step = inputs
+
+        def step(wide, state):
+            return transition(cell, narrow(wide, params), state, tuple(at_step))
+
+        # One step further from every loss. The longest lag there is reaches the last
+        # entry at the first step only, so what rolls over is zero.
+        dstates = jax.tree.map(lambda d: jnp.roll(d, 1, axis=0), dstates)
+        _, pull = jax.vjp(step, wide, state)
+        explicit, dstates = jax.vmap(pull)((dstates, every_lag(dy).at[0].set(dy)))
+        return (jax.tree.map(jnp.add, dparams, explicit), dstates), observe(dstates)
+
+    # The roll before the first step turns the last entry into lag 0.
+    dstates = jax.tree.map(lambda d: every_lag(d).at[-1].set(d), dlast)
+    carry = (jax.tree.map(every_lag, wide), dstates)
+    inputs = (states, dys, sequence.xs, sequence.mask, sequence.resets)
+    (dparams, dstates), observed = lax.scan(body, carry, inputs, reverse=not reverse)
+    return dparams, dstates, observed
+
+
+def gradient_by_lag(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    dys: ArrayLike,
+    state: State | None = None,
+    *,
+    dstate: State | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> Params:
+    """Gradient of the parameters, split by distance in time.
+
+    Entry ``l`` of each leaf is the part of dL/dW that joins the loss at a step t to the
+    parameters used at step ``t - l``; ``l`` counts all steps between, masked ones too.
+    The sum over lags is the gradient that :func:`bptt` returns. With ``dys`` zero but
+    at the last step, entry ``l`` is one term of the textbook expansion of dL_T/dW.
+
+    The loss of step t is what ``dys[t]`` is the gradient of; ``dstate`` counts as the
+    loss of the last step taken. An initial state computed from parameters counts as a
+    use of them at the step that it enters.
+
+    Costs T cotangents where ``bptt`` has one: O(T^2) steps of backward pass, and memory
+    for T gradients of the parameters. Needs no adjoint.
+
+    Args:
+        cell, params, xs, state, mask, resets, reverse: see :func:`unroll`.
+        dys: dL/dys ``(T, *B, O)``.
+        dstate: dL/dstate of the final state; None means zero.
+
+    Returns:
+        Gradients with leaves ``(T, ...)``, one entry for each lag from 0 to T - 1.
+
+    Raises:
+        ValueError, TypeError: as :func:`bptt`, but for a missing adjoint.
+
+    References:
+        Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
+        networks, 2013, equations 3 to 5.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.elman(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> xs, dys = jnp.ones((7, 3, 2)), jnp.ones((7, 3, 5))
+    >>> by_lag = gradient_by_lag(cell, params, xs, dys)
+    >>> by_lag.w_h.shape
+    (7, 5, 5)
+    >>> total, _, _ = jaxrnn.bptt(cell, params, xs, dys)
+    >>> bool(abs(by_lag.w_h.sum(0) - total.w_h).max() < 1e-4)
+    True
+    """
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    dparams, dstates, _ = scan_by_lag(
+        cell, params, sequence, dys, dstate, reverse=reverse
+    )
+    if state is None:
+        batch_shape = sequence.xs.shape[1:-1]
+        _, pull = jax.vjp(
+            lambda wide: cell.initial_state(narrow(wide, params), batch_shape),
+            widen(params),
+        )
+        (start,) = jax.vmap(pull)(dstates)
+        dparams = jax.tree.map(jnp.add, dparams, start)
+    return narrow(dparams, params)

@@ -1,0 +1,240 @@
+"""Real-time recurrent learning: the gradient, carried forward in time.
+
+Let one step take a state ``s_prev`` and the parameters ``W`` to a state ``s`` and an
+output ``y``. The *influence* is the derivative of the state by every use of ``W`` so
+far. The chain rule splits it into an explicit part, by the ``W`` that this step uses,
+and an implicit one, through the state that it entered with::
+
+    ds/dW = d+s/dW + (ds/ds_prev) ds_prev/dW
+
+No later step enters, so the influence is carried along with the state, and each step
+gives the gradient of its own loss, from ``dy = dL/dy``::
+
+    dL/dW = dy d+y/dW + dy (dy/ds_prev) ds_prev/dW
+
+Nothing is kept of the past, so memory does not grow with T. The price is the influence
+itself: one number for each state entry and parameter of each batch row.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.tree_util import Partial
+
+from ._base import Cell
+from ._checks import check_cell, check_flags, check_like
+from ._influence import Influence, dense_influence
+from ._precision import narrow, widen
+from ._scan import masked_step, select, zeros_like
+from ._typing import Array, ArrayLike, Params, Shape, State
+from ._unroll import prepare, unroll
+
+
+class RTRLCarry(NamedTuple):
+    """What one step of :func:`rtrl_step` hands to the next."""
+
+    state: State  # (*B, ...)
+    influence: Params  # of the representation; dense: (*B, N, *parameter.shape)
+
+
+def rtrl_init(
+    cell: Cell,
+    params: Params,
+    batch_shape: Shape = (),
+    state: State | None = None,
+    *,
+    influence: Influence = dense_influence,
+) -> RTRLCarry:
+    """The carry before the first step of :func:`rtrl_step`.
+
+    Args:
+        cell, params: what will be run.
+        batch_shape: the batch dimensions ``*B``.
+        state: state to start from, on which the parameters have no influence yet; None
+            takes the initial state.
+        influence: the representation.
+
+    Returns:
+        An :class:`RTRLCarry`.
+
+    Raises:
+        ValueError, TypeError: ``cell`` or ``state`` does not fit.
+    """
+    check_cell("cell", cell)
+    kept = params
+
+    def initial_state(params, batch_shape=()):
+        return cell.initial_state(narrow(params, kept), batch_shape)
+
+    fresh = initial_state(widen(kept), batch_shape)
+    start = influence.start(initial_state, widen(kept), batch_shape)
+    if state is None:
+        return RTRLCarry(state=fresh, influence=start)
+    given = check_like("state", state, fresh)
+    return RTRLCarry(state=given, influence=zeros_like(start))
+
+
+def _pull(influence, pull_y, before, wide, mask, dy):
+    """The gradient of one step, in accumulation dtype."""
+    if mask is not None:
+        dy = select(mask, dy, zeros_like(dy))
+    explicit, dstate = pull_y(dy)
+    implicit = influence.pull(dstate, before.influence, wide)
+    return jax.tree.map(jnp.add, explicit, implicit)
+
+
+def _narrowed(pull, params, dy):
+    return narrow(pull(dy), params)
+
+
+def _advance(cell, params, carry, x, mask, reset, influence):
+    """:func:`rtrl_step`, unchecked, whose pull stays in accumulation dtype."""
+    kept, wide = params, widen(params)
+
+    def run(params, state, x):
+        params = narrow(params, kept)
+        return cell.step(params, state, cell.project(params, x))
+
+    def next_state(params, state, x):
+        return run(params, state, x)[0]
+
+    def step(before, x):
+        state, y = run(wide, before.state, x)
+        after = influence.advance(next_state, wide, before.state, x, before.influence)
+        _, pull_y = jax.vjp(lambda p, s: run(p, s, x)[1], wide, before.state)
+        pull = functools.partial(_pull, influence)
+        return RTRLCarry(state, after), y, Partial(pull, pull_y, before, wide, mask)
+
+    fresh = rtrl_init(cell, params, x.shape[:-1], influence=influence)
+    carry, (y, pull) = masked_step(step, fresh)(carry, (x, mask, reset))
+    return carry, y, pull
+
+
+def rtrl_step(
+    cell: Cell,
+    params: Params,
+    carry: RTRLCarry,
+    x: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    reset: ArrayLike | None = None,
+    influence: Influence = dense_influence,
+) -> tuple[RTRLCarry, Array, Partial]:
+    """One step of time, and the gradient of its loss.
+
+    Args:
+        cell: what to run.
+        params: parameters of ``cell``. If they change from step to step, as in online
+            learning, the influence lags behind them and gradients are approximate.
+        carry: from :func:`rtrl_init` or the step before.
+        x: one input ``(*B, I)``.
+        mask: bool ``(*B)``; where False the carry is held and the output is zero.
+        reset: bool ``(*B)``; where True the step starts from the initial state.
+        influence: the representation that ``carry`` was made with.
+
+    Returns:
+        ``(carry, y, pull)``: the carry after the step, the output ``(*B, O)``, and a
+        function, a pytree as that of ``jax.vjp`` is, that takes ``dy = dL/dy`` of this
+        step to its gradient by all parameters, through every earlier step.
+
+    Raises:
+        ValueError, TypeError: an argument does not fit.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.gru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> carry = rtrl_init(cell, params, (3,))
+    >>> for x in jnp.ones((7, 3, 2)):
+    ...     carry, y, pull = rtrl_step(cell, params, carry, x)
+    ...     dparams = pull(2 * y)  # the gradient of (y ** 2).sum()
+    >>> dparams.w_h.shape, carry.influence.w_h.shape
+    ((5, 15), (3, 5, 5, 15))
+    """
+    check_cell("cell", cell)
+    x = jnp.asarray(x)
+    if x.ndim < 1:
+        raise ValueError(f"x must have shape (*B, I), got shape {x.shape}")
+    batch_shape = x.shape[:-1]
+    expected = jax.eval_shape(
+        lambda params: rtrl_init(cell, params, batch_shape, influence=influence), params
+    )
+    carry = check_like("carry", carry, expected)
+    valid = check_flags("mask", mask, batch_shape, axes="(*B)")
+    starts = check_flags("reset", reset, batch_shape, axes="(*B)")
+    if valid is not None:
+        x = select(valid, x, zeros_like(x))
+    carry, y, pull = _advance(cell, params, carry, x, valid, starts, influence)
+    return carry, y, Partial(_narrowed, pull, params)
+
+
+def rtrl(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    dys: ArrayLike,
+    state: State | None = None,
+    *,
+    dstate: State | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    influence: Influence = dense_influence,
+) -> Params:
+    """Gradient of the parameters by real-time recurrent learning.
+
+    The same gradient as :func:`bptt`, found forward in time: memory does not grow with
+    T. With N state entries a row, P parameters and B rows it is O(B N P), and a step
+    costs O(B N^2 P) operations, where ``bptt`` costs O(B P): for tiny networks, for
+    learning while time goes on (:func:`rtrl_step`), or, with ``diagonal_influence``, at
+    O(B P) both, for elementwise recurrences. Needs no adjoint.
+
+    Args:
+        cell, params, xs, state, mask, resets, reverse: see :func:`unroll`.
+        dys: dL/dys ``(T, *B, O)``; those of masked steps reach nothing.
+        dstate: dL/dstate of the final state; None means zero.
+        influence: how the derivative of the state is represented.
+
+    Returns:
+        The gradient, like ``params``.
+
+    Raises:
+        ValueError, TypeError: as :func:`bptt`, but for a missing adjoint.
+
+    References:
+        Williams and Zipser, A learning algorithm for continually running fully
+        recurrent neural networks, 1989.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.lstm(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> xs, dys = jnp.ones((7, 3, 2)), jnp.ones((7, 3, 5))
+    >>> forward = rtrl(cell, params, xs, dys)
+    >>> backward, _, _ = jaxrnn.bptt(cell, params, xs, dys)
+    >>> bool(abs(forward.w_h - backward.w_h).max() < 1e-4)
+    True
+    """
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    batch_shape = sequence.xs.shape[1:-1]
+    last, ys = jax.eval_shape(
+        lambda params, xs: unroll(cell, params, xs), params, sequence.xs
+    )
+    dys = check_like("dys", dys, ys)
+
+    def step(carry, inputs):
+        carry, dparams = carry
+        x, dy, valid, reset = inputs
+        carry, _, pull = _advance(cell, params, carry, x, valid, reset, influence)
+        return (carry, jax.tree.map(jnp.add, dparams, pull(dy))), None
+
+    carry = rtrl_init(cell, params, batch_shape, state, influence=influence)
+    carry = (carry, zeros_like(widen(params)))
+    inputs = (sequence.xs, dys, sequence.mask, sequence.resets)
+    (carry, dparams), _ = lax.scan(step, carry, inputs, reverse=reverse)
+    if dstate is not None:
+        dlast = check_like("dstate", dstate, last)
+        end = influence.pull(dlast, carry.influence, dparams)
+        dparams = jax.tree.map(jnp.add, dparams, end)
+    return narrow(dparams, params)
