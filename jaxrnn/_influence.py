@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ._base import InitialStateFn
+from ._rows import flat, over_rows
 from ._typing import Array, Params, Shape, State
 
 
@@ -79,53 +80,43 @@ class Influence(NamedTuple):
     pull: PullFn
 
 
-def _over_batch(fn, num_batch_dims, in_axes):
-    for _ in range(num_batch_dims):
-        fn = jax.vmap(fn, in_axes)
-    return fn
-
-
 def _broadcast(tree: Params, batch_shape: Shape) -> Params:
     return jax.tree.map(
         lambda leaf: jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)), tree
     )
 
 
-def _flat(state: State) -> Array:
-    return ravel_pytree(state)[0]
-
-
 def _dense_start(initial_state, params, batch_shape):
-    one = jax.jacrev(lambda params: _flat(initial_state(params)))(params)
+    one = jax.jacrev(lambda params: flat(initial_state(params)))(params)
     return _broadcast(one, batch_shape)
 
 
 def _dense_advance(step, params, state, x, influence):
     def one(params, state, x, influence):
-        flat, unravel = ravel_pytree(state)
+        vector, unravel = ravel_pytree(state)
 
-        def flat_step(params, flat):
-            return _flat(step(params, unravel(flat), x))
+        def vector_step(params, vector):
+            return flat(step(params, unravel(vector), x))
 
-        explicit, jacobian = jax.jacrev(flat_step, argnums=(0, 1))(params, flat)
+        explicit, jacobian = jax.jacrev(vector_step, argnums=(0, 1))(params, vector)
         return jax.tree.map(
             lambda e, previous: e + jnp.tensordot(jacobian, previous, 1),
             explicit,
             influence,
         )
 
-    return _over_batch(one, x.ndim - 1, (None, 0, 0, 0))(params, state, x, influence)
+    return over_rows(one, x.ndim - 1, (None, 0, 0, 0))(params, state, x, influence)
 
 
 def _dense_pull(dstate, influence, params):
     def one(dstate, influence):
         return jax.tree.map(
-            lambda leaf: jnp.tensordot(_flat(dstate), leaf, 1), influence
+            lambda leaf: jnp.tensordot(flat(dstate), leaf, 1), influence
         )
 
     leaf, like = jax.tree.leaves(influence)[0], jax.tree.leaves(params)[0]
     num_batch_dims = leaf.ndim - like.ndim - 1
-    rows = _over_batch(one, num_batch_dims, 0)(dstate, influence)
+    rows = over_rows(one, num_batch_dims, 0)(dstate, influence)
     return jax.tree.map(lambda leaf: leaf.sum(tuple(range(num_batch_dims))), rows)
 
 
@@ -183,7 +174,7 @@ def _diagonal_advance(step, params, state, x, influence):
             influence,
         )
 
-    return _over_batch(one, x.ndim - 1, (None, 0, 0, 0))(params, state, x, influence)
+    return over_rows(one, x.ndim - 1, (None, 0, 0, 0))(params, state, x, influence)
 
 
 def _diagonal_pull(dstate, influence, params):

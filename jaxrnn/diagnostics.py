@@ -1,79 +1,44 @@
-"""Looking inside the backward pass."""
+"""Looking inside a run: its gradients, its Jacobians and its gates.
 
-import jax
-import jax.numpy as jnp
-from jax import lax
+Let ``s_k`` be the state after step k. Backward in time, the gradient of the loss of
+step t meets one Jacobian a step::
 
-from ._base import Cell
-from ._checks import check_like
-from ._scan import masked_step
-from ._typing import ArrayLike, Params, State
-from ._unroll import prepare
+    dL_t/ds_k = dL_t/ds_t  ds_t/ds_(t-1)  ...  ds_(k+1)/ds_k
 
-__all__ = ["state_gradients"]
+It vanishes where the product of the Jacobians shrinks it, and explodes where the
+product grows. :func:`state_gradient_norms` measures the left side,
+:func:`jacobian_spectrum` the product over some steps, :func:`lyapunov_exponents` its
+growth in the long run, and :func:`saturation` the gates that it is made of.
 
+All are pure functions of arrays, for ``jax.jit`` as for ``jax.vmap``. A state is seen
+as one vector of N entries for each row of the batch, its leaves end to end, as by
+``jax.flatten_util.ravel_pytree``.
+"""
 
-def state_gradients(
-    cell: Cell,
-    params: Params,
-    xs: ArrayLike,
-    dys: ArrayLike,
-    state: State | None = None,
-    *,
-    mask: ArrayLike | None = None,
-    resets: ArrayLike | None = None,
-    reverse: bool = False,
-) -> State:
-    """Gradient of a loss with respect to the state that enters each step.
+from ._gates import Saturation as Saturation
+from ._gates import residuals as residuals
+from ._gates import saturation as saturation
+from ._gradient_norms import GradientNorms as GradientNorms
+from ._gradient_norms import StateGradientNorms as StateGradientNorms
+from ._gradient_norms import gradient_norms as gradient_norms
+from ._gradient_norms import state_gradient_norms as state_gradient_norms
+from ._gradient_norms import state_gradients as state_gradients
+from ._jacobians import JacobianSpectrum as JacobianSpectrum
+from ._jacobians import LyapunovExponents as LyapunovExponents
+from ._jacobians import jacobian_spectrum as jacobian_spectrum
+from ._jacobians import lyapunov_exponents as lyapunov_exponents
 
-    Found by adding a zero to each of these states and differentiating with respect to
-    it, so it needs no adjoint. How fast its norm falls, or grows, with the distance
-    from the steps where ``dys`` is not zero is how fast gradients vanish, or explode.
-
-    Args:
-        cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
-        dys: dL/dys ``(T, *B, O)``, gradients with respect to the outputs.
-
-    Returns:
-        A pytree like a state, with leaves ``(T, *B, ...)``: entry t is dL/ds for the
-        state s handed to step t, before a reset there replaces it.
-
-    Raises:
-        ValueError, TypeError: as :func:`jaxrnn.unroll`.
-
-    References:
-        Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
-        networks, 2013.
-
-    >>> import jaxrnn
-    >>> cell = jaxrnn.elman(5)
-    >>> params = cell.init(jax.random.key(0), 2)
-    >>> dys = jnp.zeros((7, 3, 5)).at[-1].set(1.0)
-    >>> gradients = state_gradients(cell, params, jnp.ones((7, 3, 2)), dys)
-    >>> norms = jnp.linalg.norm(gradients, axis=(1, 2))
-    >>> bool(norms[0] < norms[-1])
-    True
-    """
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    num_steps = sequence.xs.shape[0]
-
-    def step(state, a_x):
-        return *cell.step(params, state, a_x), None
-
-    body = masked_step(step, sequence.fresh)
-
-    def shifted(state, inputs):
-        shift, *inputs = inputs
-        return body(jax.tree.map(jnp.add, state, shift), inputs)
-
-    def outputs(shifts):
-        a_xs = cell.project(params, sequence.xs)
-        inputs = (shifts, a_xs, sequence.mask, sequence.resets)
-        _, (ys, _) = lax.scan(shifted, sequence.state, inputs, reverse=reverse)
-        return ys
-
-    shifts = jax.tree.map(
-        lambda s: jnp.zeros((num_steps, *s.shape), s.dtype), sequence.state
-    )
-    ys, pull = jax.vjp(outputs, shifts)
-    return pull(check_like("dys", dys, ys))[0]
+__all__ = [
+    "GradientNorms",
+    "JacobianSpectrum",
+    "LyapunovExponents",
+    "Saturation",
+    "StateGradientNorms",
+    "gradient_norms",
+    "jacobian_spectrum",
+    "lyapunov_exponents",
+    "residuals",
+    "saturation",
+    "state_gradient_norms",
+    "state_gradients",
+]

@@ -17,12 +17,14 @@ PACKAGE = ROOT / "jaxrnn"
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
     ["_typing"],
-    ["_base", "_precision"],
+    ["_base", "_precision", "_rows"],
     ["_checks"],
     ["_scan", "_influence", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
     ["_bptt", "_gradient_by_lag", "_rtrl", "_layers", "_time_distributed"],
+    ["_gradient_norms", "_jacobians", "_gates"],
     ["losses", "decode", "train", "diagnostics", "checkpoint"],
+    ["plotting"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, row in enumerate(IMPORT_LAYERS) for name in row}
@@ -30,7 +32,15 @@ MODULES = [
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
     for path in sorted(PACKAGE.rglob("*.py"))
 ]
-SUBMODULES = ["decode", "diagnostics", "initializers", "losses", "train", "checkpoint"]
+SUBMODULES = [
+    "decode",
+    "diagnostics",
+    "initializers",
+    "losses",
+    "train",
+    "checkpoint",
+    "plotting",
+]
 
 
 def imports(module):
@@ -60,6 +70,8 @@ def test_modules_import_from_lower_layers_only(module):
         assert "optax" not in others
     if module != "checkpoint":
         assert "safetensors" not in others
+    if module != "plotting":
+        assert "matplotlib" not in others
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -107,7 +119,7 @@ def test_public_names_are_documented(name, value):
 def test_all_lists_every_public_name():
     public = {name for name in vars(jaxrnn) if not name.startswith("_")}
     assert set(jaxrnn.__all__) <= public
-    assert public - set(jaxrnn.__all__) <= {"checkpoint"}
+    assert public - set(jaxrnn.__all__) <= {"checkpoint", "plotting"}
     for name in ("elman", "lstm", "gru", "unroll", "unroll_bptt", "bptt", "layer"):
         assert name in jaxrnn.__all__
 
@@ -117,7 +129,9 @@ def code_blocks(document):
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/new_cell.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/new_cell.md", "docs/vanishing_gradients.md"]
+)
 def test_code_in_documents_runs(document):
     blocks = code_blocks(document)
     assert blocks

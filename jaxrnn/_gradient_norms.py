@@ -1,0 +1,202 @@
+"""Norms of gradients: of the state, by time and by lag, and of the parameters."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ._base import Cell
+from ._checks import check_floating, check_like
+from ._gradient_by_lag import scan_by_lag
+from ._precision import accumulation_dtype
+from ._rows import flat, over_rows
+from ._scan import masked_step
+from ._typing import Array, ArrayLike, Params, State
+from ._unroll import prepare
+
+
+class StateGradientNorms(NamedTuple):
+    """How the gradient of the state falls or grows; of :func:`state_gradient_norms`."""
+
+    by_time: Array  # (T, *B), of the whole loss, at the state that enters each step
+    by_lag: Array  # (T, *B), of the loss l steps later, mean over all steps
+
+
+class GradientNorms(NamedTuple):
+    """L2 norms of a gradient; of :func:`gradient_norms`."""
+
+    total: Array  # ()
+    by_parameter: Params  # pytree like the gradient with leaves ()
+
+
+def _norm(tree: Any) -> Array:
+    """L2 norm ``()`` of all entries of a pytree, in accumulation dtype."""
+    vector = flat(tree)
+    vector = vector.astype(accumulation_dtype(vector.dtype))
+    # Scaled, since gradients that vanish or explode have squares out of range.
+    largest = jnp.abs(vector).max(initial=0)
+    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    return scale * jnp.sqrt(jnp.square(vector / scale).sum())
+
+
+def state_gradients(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    dys: ArrayLike,
+    state: State | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> State:
+    """Gradient of a loss with respect to the state that enters each step.
+
+    Found by adding a zero to each of these states and differentiating with respect to
+    it, so it needs no adjoint. How fast its norm falls, or grows, with the distance
+    from the steps where ``dys`` is not zero is how fast gradients vanish, or explode.
+
+    Args:
+        cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
+        dys: dL/dys ``(T, *B, O)``, gradients with respect to the outputs.
+
+    Returns:
+        A pytree like a state, with leaves ``(T, *B, ...)``: entry t is dL/ds for the
+        state s handed to step t, before a reset there replaces it.
+
+    Raises:
+        ValueError, TypeError: as :func:`jaxrnn.unroll`.
+
+    References:
+        Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
+        networks, 2013.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.elman(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> dys = jnp.zeros((7, 3, 5)).at[-1].set(1.0)
+    >>> gradients = state_gradients(cell, params, jnp.ones((7, 3, 2)), dys)
+    >>> norms = jnp.linalg.norm(gradients, axis=(1, 2))
+    >>> bool(norms[0] < norms[-1])
+    True
+    """
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    num_steps = sequence.xs.shape[0]
+
+    def step(state, a_x):
+        return *cell.step(params, state, a_x), None
+
+    body = masked_step(step, sequence.fresh)
+
+    def shifted(state, inputs):
+        shift, *inputs = inputs
+        return body(jax.tree.map(jnp.add, state, shift), inputs)
+
+    def outputs(shifts):
+        a_xs = cell.project(params, sequence.xs)
+        inputs = (shifts, a_xs, sequence.mask, sequence.resets)
+        _, (ys, _) = lax.scan(shifted, sequence.state, inputs, reverse=reverse)
+        return ys
+
+    shifts = jax.tree.map(
+        lambda s: jnp.zeros((num_steps, *s.shape), s.dtype), sequence.state
+    )
+    ys, pull = jax.vjp(outputs, shifts)
+    return pull(check_like("dys", dys, ys))[0]
+
+
+def state_gradient_norms(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    dys: ArrayLike,
+    state: State | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> StateGradientNorms:
+    """Norm of the gradient of the state, by time and by distance from the loss.
+
+    ``by_time[k]`` is the norm of dL/ds for the state s that enters step k, as
+    :func:`state_gradients` has it. ``by_lag[l]`` takes the losses apart: the norm of
+    dL_(k+l)/ds for the same s, a way of ``l + 1`` steps, mean over the steps k with a
+    loss l steps later. A step has a loss where it is valid and its ``dys`` are not all
+    zero. Lags count masked steps too, and follow the order in which the steps are
+    taken. With one loss, at the last step, ``by_lag`` is ``by_time`` backward.
+
+    ``by_time`` costs O(T) steps of backward pass and ``by_lag`` O(T^2); under
+    ``jax.jit`` what is not used is not computed.
+
+    Args:
+        cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
+        dys: dL/dys ``(T, *B, O)``, gradients with respect to the outputs.
+
+    Returns:
+        :class:`StateGradientNorms`. ``by_lag`` is NaN where no two steps with a loss at
+        the second are so far apart.
+
+    Raises:
+        ValueError, TypeError: as :func:`jaxrnn.unroll`.
+
+    References:
+        Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
+        networks, 2013.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.elman(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> xs, dys = jnp.ones((7, 3, 2)), jnp.ones((7, 3, 5))
+    >>> norms = state_gradient_norms(cell, params, xs, dys)
+    >>> norms.by_time.shape, norms.by_lag.shape
+    ((7, 3), (7, 3))
+    >>> bool((norms.by_lag[-1] < norms.by_lag[0]).all())
+    True
+    """
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    norms = over_rows(_norm, sequence.xs.ndim - 1)
+    flags = {"mask": mask, "resets": resets, "reverse": reverse}
+    by_time = norms(state_gradients(cell, params, xs, dys, state, **flags))
+
+    _, _, of_pairs = scan_by_lag(
+        cell, params, sequence, dys, None, reverse=reverse, observe=norms
+    )
+    has_loss = (jnp.asarray(dys) != 0).any(axis=-1)
+    if sequence.mask is not None:
+        has_loss &= sequence.mask
+    # Lag l exists for the losses of the step taken l steps after the first, and later.
+    from_last = has_loss if reverse else has_loss[::-1]
+    count = jnp.cumsum(from_last, axis=0)[::-1]
+    by_lag = of_pairs.sum(axis=0) / count.astype(of_pairs.dtype)
+    return StateGradientNorms(by_time=by_time, by_lag=by_lag)
+
+
+def gradient_norms(dparams: Params) -> GradientNorms:
+    """L2 norm of a gradient, and of the part of each parameter.
+
+    Args:
+        dparams: pytree of arrays, as from ``jax.grad``.
+
+    Returns:
+        :class:`GradientNorms`, in float32 for 16-bit gradients. ``total`` is what
+        clipping by global norm compares with its limit.
+
+    Raises:
+        ValueError: ``dparams`` has no leaf.
+        TypeError: a leaf is not floating.
+
+    >>> norms = gradient_norms({"w": jnp.array([[3.0, 0.0]]), "b": jnp.array([4.0])})
+    >>> float(norms.by_parameter["w"]), float(norms.total)
+    (3.0, 5.0)
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(dparams)
+    if not leaves:
+        raise ValueError(f"dparams must have at least one array, got {dparams}")
+    for path, leaf in leaves:
+        check_floating("dparams" + jax.tree_util.keystr(path), jnp.asarray(leaf).dtype)
+    by_parameter = jax.tree.map(_norm, dparams)
+    widest = np.result_type(*(norm.dtype for norm in jax.tree.leaves(by_parameter)))
+    total = _norm(jax.tree.map(lambda norm: norm.astype(widest), by_parameter))
+    return GradientNorms(total=total, by_parameter=by_parameter)

@@ -1,0 +1,212 @@
+"""Jacobians of the step: singular values of their products, Lyapunov exponents."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from ._base import Cell
+from ._checks import check_size
+from ._rows import flat, over_rows
+from ._scan import masked_scan
+from ._typing import Array, ArrayLike, Params, State
+from ._unroll import entering_states, prepare, transition
+from .initializers import orthogonal
+
+
+class JacobianSpectrum(NamedTuple):
+    """Jacobians of ``window`` steps each; of :func:`jacobian_spectrum`."""
+
+    jacobians: Array  # (T - window + 1, *B, N, N)
+    singular_values: Array  # (T - window + 1, *B, N), from the largest down
+    norms: Array  # (T - window + 1, *B), the largest singular value
+
+
+class LyapunovExponents(NamedTuple):
+    """Growth of small changes of the state; of :func:`lyapunov_exponents`."""
+
+    exponents: Array  # (*B, K), in nats a step, mean of ``growth`` over valid steps
+    growth: Array  # (T, *B, K), log of the factor that each step grows by
+
+
+def _window_products(jacobians: Array, window: int) -> Array:
+    """Products ``J_(t+window-1) ... J_t``, by repeated doubling of the window."""
+    if window == 1:
+        return jacobians
+    count = len(jacobians) - window + 1
+    half = window // 2
+    halves = _window_products(jacobians, half)
+    products = halves[half : half + count] @ halves[:count]
+    return jacobians[window - 1 :] @ products if window % 2 else products
+
+
+def jacobian_spectrum(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None = None,
+    *,
+    window: int = 1,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> JacobianSpectrum:
+    """Jacobians of the state over ``window`` steps, and their singular values.
+
+    Entry t is of the steps t to ``t + window - 1``: the derivative of the state after
+    the last of them taken by the state that enters the first, ``J[i, j] = ds_i/ds_j``.
+    A gradient that goes back over these steps grows by at most the largest singular
+    value, and shrinks by at most the smallest. A masked step has the identity, and a
+    reset gives zero.
+
+    Products over a window are formed by doubling it, in about ``log2(window)`` batched
+    products. Memory is O(T B N^2), and the singular values cost O(T B N^3).
+
+    Args:
+        cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
+        window: number of consecutive steps, from 1 to T.
+
+    Returns:
+        :class:`JacobianSpectrum`.
+
+    Raises:
+        ValueError: ``window`` is below 1 or above T, or as :func:`jaxrnn.unroll`.
+        TypeError: ``window`` is not an int, or as :func:`jaxrnn.unroll`.
+
+    References:
+        Pennington, Schoenholz and Ganguli, Resurrecting the sigmoid in deep learning
+        through dynamical isometry, 2017. Chen, Pennington and Schoenholz, Dynamical
+        isometry and a mean field theory of RNNs, 2018.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.elman(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> spectrum = jacobian_spectrum(cell, params, jnp.ones((7, 3, 2)), window=4)
+    >>> spectrum.jacobians.shape, spectrum.singular_values.shape, spectrum.norms.shape
+    ((4, 3, 5, 5), (4, 3, 5), (4, 3))
+    """
+    window = check_size("window", window)
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    num_steps = sequence.xs.shape[0]
+    if window > num_steps:
+        raise ValueError(
+            f"window must be at most the number of steps, {num_steps}, got {window}"
+        )
+    states, _, _ = entering_states(cell, params, sequence, reverse=reverse)
+
+    def jacobian(state, inputs):
+        vector, unravel = ravel_pytree(state)
+
+        def step(vector):
+            return flat(transition(cell, params, unravel(vector), inputs)[0])
+
+        return jax.jacrev(step)(vector)
+
+    inputs = (sequence.xs, sequence.mask, sequence.resets)
+    steps = over_rows(jacobian, sequence.xs.ndim - 1)(states, inputs)
+    # Products need the order in which the steps are taken.
+    order = slice(None, None, -1 if reverse else 1)
+    jacobians = _window_products(steps[order], window)[order]
+    values = jnp.linalg.svd(jacobians, compute_uv=False)
+    return JacobianSpectrum(
+        jacobians=jacobians, singular_values=values, norms=values[..., 0]
+    )
+
+
+def lyapunov_exponents(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None = None,
+    *,
+    num_exponents: int | None = None,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> LyapunovExponents:
+    """The largest Lyapunov exponents: how small changes of the state grow.
+
+    K orthonormal vectors are pushed through the Jacobian ``J`` of each step, and made
+    orthonormal again; what that takes away is their growth::
+
+        Q_t R_t = J_t Q_(t-1)        growth_t = log |diag R_t|
+
+    In the long run the first grows as the largest product of Jacobians does, e to the
+    first exponent a step, and the first k span a volume that grows e to the sum of the
+    first k. With an exponent above zero gradients explode; far below they vanish. They
+    come from the largest down once the vectors have turned into place: for short runs
+    leave out the first steps, as in ``growth[100:].mean(0)``.
+
+    A masked step holds the vectors and does not count. A reset starts with the first
+    vectors again, and only what grows within segments counts. A step costs K tangents.
+
+    Args:
+        cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
+        num_exponents: K, from 1 to N; None takes all N.
+
+    Returns:
+        :class:`LyapunovExponents`. Growth is -inf where a direction is lost, as dead
+        units lose it. A row without valid steps has NaN.
+
+    Raises:
+        ValueError: ``num_exponents`` is below 1 or above N, or as
+            :func:`jaxrnn.unroll`.
+        TypeError: ``num_exponents`` is not an int, or as :func:`jaxrnn.unroll`.
+
+    References:
+        Benettin et al., Lyapunov characteristic exponents for smooth dynamical systems
+        and for Hamiltonian systems: a method for computing all of them, 1980. Vogt et
+        al., On Lyapunov exponents for RNNs, 2020.
+
+    >>> import jaxrnn
+    >>> cell = jaxrnn.gru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> result = lyapunov_exponents(cell, params, jnp.ones((70, 3, 2)), num_exponents=2)
+    >>> result.exponents.shape, result.growth.shape
+    ((3, 2), (70, 3, 2))
+    >>> bool((result.exponents < 0).all())
+    True
+    """
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    like = flat(cell.initial_state(params))
+    count = like.size
+    if num_exponents is not None:
+        count = check_size("num_exponents", num_exponents)
+    if count > like.size:
+        raise ValueError(
+            f"num_exponents must be at most the size of the state, {like.size}, got "
+            f"{count}"
+        )
+
+    def row(state, frame, a_x):
+        vector, unravel = ravel_pytree(state)
+
+        def advance(vector):
+            return flat(cell.step(params, unravel(vector), a_x)[0])
+
+        vector, push = jax.linearize(advance, vector)
+        frame, r = jnp.linalg.qr(jax.vmap(push, 1, 1)(frame))
+        return (unravel(vector), frame), jnp.log(jnp.abs(jnp.diagonal(r)))
+
+    batch_shape = sequence.xs.shape[1:-1]
+    rows = over_rows(row, len(batch_shape))
+
+    def step(carry, a_x):
+        return *rows(*carry, a_x), None
+
+    # In no direction that a cell might single out, as unit vectors would be for one
+    # whose units do not meet; and the same ones first, however many there are.
+    frame = orthogonal(jax.random.key(0), (like.size, like.size), like.dtype)
+    frame = jnp.broadcast_to(frame[:, :count], (*batch_shape, like.size, count))
+    _, growth, _ = masked_scan(
+        step,
+        (sequence.state, frame),
+        cell.project(params, sequence.xs),
+        fresh=(sequence.fresh, frame),
+        mask=sequence.mask,
+        resets=sequence.resets,
+        reverse=reverse,
+    )
+    valid = None if sequence.mask is None else sequence.mask[..., None]
+    return LyapunovExponents(exponents=growth.mean(axis=0, where=valid), growth=growth)
