@@ -147,3 +147,27 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path, corpus, trained
         assert "Traceback" not in result.stderr
         after = {f: f.read_bytes() for f in tmp_path.rglob("*") if f.is_file()}
         assert after == before
+
+
+def test_vanishing_gradients_measures_and_draws(tmp_path):
+    script = ROOT / "examples" / "vanishing_gradients.py"
+    small = ["--steps", "12", "--hidden-size", "4", "--updates", "3"]
+    result = subprocess.run(
+        [sys.executable, "-W", "error", str(script), *small, "--out", str(tmp_path)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    rows = re.findall(r"^(.{36})((?: +\S+){5})$", result.stdout, flags=re.MULTILINE)
+    named = {name.strip(): [float(n) for n in row.split()] for name, row in rows}
+    assert len(named) == 16
+    # A smaller spectral radius leaves less of the gradient.
+    ends = [named[f"tanh, Gaussian, radius {radius}"][2] for radius in (0.5, 1.0, 1.5)]
+    assert ends == sorted(ends)
+    for name in ("cells", "initialisation", "forget_bias", "clipping"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "curves.safetensors").exists()

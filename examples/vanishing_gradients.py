@@ -1,0 +1,272 @@
+"""How gradients vanish and explode: by cell, by initialisation, and under clipping.
+
+    python examples/vanishing_gradients.py                # a minute or two
+    python examples/vanishing_gradients.py --steps 100 --hidden-size 32
+
+Prints what is left of the gradient of the last output some steps before, and what
+training makes of gradients that explode. The folder of --out gets four pictures and
+curves.safetensors, the numbers behind them; docs/vanishing_gradients.md explains them.
+"""
+
+import argparse
+import pathlib
+
+import command_line
+import jax
+import jax.numpy as jnp
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+from PIL import Image
+
+import jaxrnn
+from jaxrnn import checkpoint, diagnostics, losses, plotting
+
+INPUT_SIZE = 8
+NUM_SEQUENCES = 20
+NUM_SPECTRA = 4  # sequences whose Jacobians are looked at
+NUM_EXPONENTS = 16
+WINDOW = 10  # steps in one Jacobian
+
+# The training problem: give out the input of some steps ago.
+DELAY = 5
+TRAINING_STEPS = 60
+TRAINING_UNITS = 32
+TRAINING_RADIUS = 2.5
+BATCH_SIZE = 16
+NUM_SEEDS = 5
+LEARNING_RATE = 0.03
+CLIPPING = {
+    "no clipping": optax.identity(),
+    "global norm, 1": optax.clip_by_global_norm(1.0),
+    "global norm, 10": optax.clip_by_global_norm(10.0),
+    "value, 1": optax.clip(1.0),
+}
+
+
+def gaussian(radius):
+    """Independent normal weights, scaled to a spectral radius."""
+
+    def init(key, shape, dtype):
+        weights = jax.random.normal(key, shape, dtype)
+        return weights * float(radius / np.abs(np.linalg.eigvals(weights)).max())
+
+    return init
+
+
+INITIALISERS = {
+    "orthogonal": jaxrnn.initializers.orthogonal,
+    **{f"Gaussian, radius {radius}": gaussian(radius) for radius in (0.5, 1.0, 1.5)},
+}
+
+
+def last_output_norms(cell, params, xs, dy):
+    """Norms of dL/ds of one loss, at the last step."""
+    dys = jnp.zeros((len(xs), *dy.shape)).at[-1].set(dy)
+    norms = diagnostics.state_gradient_norms(cell, params, xs, dys)
+    # With one loss, at the last step, by_lag is by_time backward, and costs more.
+    return norms._replace(by_lag=norms.by_time[::-1])
+
+
+# Apart, not in one program: XLA may run the loops of one side by side, and on a CPU of
+# two cores three of them were seen to wait for each other for ever.
+norms_of = jax.jit(last_output_norms, static_argnums=0)
+exponents_of = jax.jit(
+    diagnostics.lyapunov_exponents, static_argnums=0, static_argnames="num_exponents"
+)
+spectrum_of = jax.jit(
+    diagnostics.jacobian_spectrum, static_argnums=0, static_argnames="window"
+)
+residuals_of = jax.jit(diagnostics.residuals, static_argnums=0)
+
+
+def draw(args):
+    """A key for parameters, the inputs, and a direction of length 1 for dL/dy."""
+    key, inputs_key, direction_key = jax.random.split(jax.random.key(args.seed), 3)
+    xs = jax.random.normal(inputs_key, (args.steps, NUM_SEQUENCES, INPUT_SIZE))
+    dy = jax.random.normal(direction_key, (NUM_SEQUENCES, args.hidden_size))
+    return key, xs, dy / jnp.linalg.norm(dy, axis=-1, keepdims=True)
+
+
+def measure(name, cell, params, args):
+    """Gradient norms and Lyapunov exponents of a cell; prints a line of them."""
+    _, xs, dy = draw(args)
+    norms = norms_of(cell, params, xs, dy)
+    count = min(NUM_EXPONENTS, args.hidden_size)
+    few = xs[:, :NUM_SPECTRA]
+    lyapunov = exponents_of(cell, params, few, num_exponents=count)
+    print_line(name, np.median(norms.by_lag, axis=1), lyapunov)
+    return norms, lyapunov
+
+
+def table_lags(num_steps):
+    return [lag for lag in (1, 10, 100) if lag < num_steps] + [num_steps]
+
+
+def print_head(args):
+    lags = "".join(f"{lag:>10}" for lag in table_lags(args.steps))
+    print(
+        f"{'norm of the gradient, steps back':<36}{lags}{'a step':>10}{'e^lambda':>10}"
+    )
+
+
+def print_line(name, norms, lyapunov):
+    """Norms at some lags, their factor a step, and that of the largest exponent."""
+    lags = "".join(f"{norms[lag - 1]:>10.1e}" for lag in table_lags(len(norms)))
+    factor = (norms[-1] / norms[0]) ** (1 / max(len(norms) - 1, 1))
+    largest = np.exp(np.median(lyapunov.exponents[:, 0]))
+    print(f"{name:<36}{lags}{factor:>10.3f}{largest:>10.3f}")
+
+
+def save(figure, path):
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+    # A palette makes the file a third as large.
+    Image.open(path).convert("RGB").quantize().save(path, optimize=True)
+
+
+def compare_cells(cells, args):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    key, _, _ = draw(args)
+    curves = {}
+    for name, cell in cells.items():
+        params = cell.init(key, INPUT_SIZE)
+        curves[name], lyapunov = measure(name, cell, params, args)
+        plotting.plot_state_gradient_norms(curves[name], left, label=name)
+        plotting.plot_lyapunov_exponents(lyapunov, right, label=name)
+    save(figure, args.out / "cells.png")
+    return curves
+
+
+def compare_initialisers(cells, args):
+    figure, axes = plt.subplots(2, 2, figsize=(10, 7.5), layout="constrained")
+    key, xs, _ = draw(args)
+    few, window = xs[-5 * WINDOW :, :NUM_SPECTRA], min(WINDOW, args.steps)
+    curves = {}
+    for name, (top, bottom) in zip(("tanh", "ReLU"), axes.T, strict=True):
+        for init_name, init in INITIALISERS.items():
+            # The cell that is run does not depend on how its parameters are drawn.
+            params = jaxrnn.elman(args.hidden_size, w_h_init=init).init(key, INPUT_SIZE)
+            label = f"{name}, {init_name}"
+            curves[label], _ = measure(label, cells[name], params, args)
+            spectrum = spectrum_of(cells[name], params, few, window=window)
+            plotting.plot_state_gradient_norms(curves[label], top, label=init_name)
+            plotting.plot_jacobian_spectrum(spectrum, bottom, label=init_name)
+        top.set_title(name)
+        bottom.set_title(f"{name}, Jacobian of {window} steps")
+    save(figure, args.out / "initialisation.png")
+    return curves
+
+
+def compare_forget_biases(cells, args):
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    key, xs, _ = draw(args)
+    curves, gates = {}, {}
+    for bias in (0, 1, 3, 5):
+        name = f"LSTM, forget bias {bias}"
+        params = jaxrnn.lstm(args.hidden_size, forget_bias=bias).init(key, INPUT_SIZE)
+        curves[name], _ = measure(name, cells["LSTM"], params, args)
+        gates[f"bias {bias}"] = residuals_of(cells["LSTM"], params, xs).f
+        plotting.plot_state_gradient_norms(curves[name], left, label=f"bias {bias}")
+    plotting.plot_saturation(diagnostics.saturation(gates), right)
+    right.set_title("forget gates below 0.1, above 0.9")
+    save(figure, args.out / "forget_bias.png")
+    return curves
+
+
+def train(clipping, args):
+    """Loss, gradient norms and direction kept, each ``(updates, seeds)``."""
+    cell = jaxrnn.elman(TRAINING_UNITS, w_h_init=gaussian(TRAINING_RADIUS))
+    recurrent = jaxrnn.layer(cell, unroll_fn=jaxrnn.unroll_bptt)
+    model = jaxrnn.stack(recurrent, jaxrnn.dense(1))
+    optimizer = optax.chain(clipping, optax.sgd(LEARNING_RATE))
+
+    def loss_fn(params, key):
+        xs = jax.random.normal(key, (TRAINING_STEPS, BATCH_SIZE, 1))
+        _, ys = model.apply(params, xs)
+        return losses.mean_squared_error(ys[DELAY:], xs[:-DELAY])
+
+    def update(carry, key):
+        params, state = carry
+        loss, gradient = jax.value_and_grad(loss_fn)(params, key)
+        updates, state = optimizer.update(gradient, state, params)
+        norms = diagnostics.gradient_norms(gradient)
+        length = diagnostics.gradient_norms(updates).total
+        cosine = -optax.tree.vdot(gradient, updates) / (norms.total * length)
+        return (optax.apply_updates(params, updates), state), (loss, norms, cosine)
+
+    def run(params, key):
+        carry = (params, optimizer.init(params))
+        return jax.lax.scan(update, carry, jax.random.split(key, args.updates))[1]
+
+    keys = jax.random.split(jax.random.key(args.seed), 2 * NUM_SEEDS)
+    initial = [model.init(key, 1) for key in keys[:NUM_SEEDS]]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *initial)
+    return jax.jit(jax.vmap(run, out_axes=1))(params, keys[NUM_SEEDS:])
+
+
+def compare_clipping(args):
+    figure, axes = plt.subplots(1, 3, figsize=(13, 4), layout="constrained")
+    axes[1].set_yscale("log")
+    head = ["first loss", "last", "largest norm", "last", "least cosine"]
+    print(f"\n{'training, medians':<20}" + "".join(f"{name:>14}" for name in head))
+    curves = {}
+    tenth = max(args.updates // 10, 1)
+    for name, clipping in CLIPPING.items():
+        loss, norms, cosine = curves[name] = train(clipping, args)
+        plotting.plot_over_time(loss, axes[0], label=name)
+        plotting.plot_over_time(norms.total, axes[1], label=name)
+        plotting.plot_gradient_norms(norms, axes[2], label=name)
+        total = norms.total
+        numbers = [loss[0], loss[-tenth:], total.max(0), total[-tenth:], cosine.min(0)]
+        print(f"{name:<20}" + "".join(f"{np.median(v):>14.3g}" for v in numbers))
+    axes[0].set(xlabel="update", ylabel="loss")
+    axes[1].set(xlabel="update", ylabel="norm of the gradient, before clipping")
+    save(figure, args.out / "clipping.png")
+    return curves
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--steps", type=command_line.positive, default=500, help="of a sequence")
+    add("--hidden-size", type=command_line.positive, default=64)
+    add("--updates", type=command_line.positive, default=500, help="in training")
+    add("--seed", type=command_line.natural, default=0)
+    add(
+        "--out",
+        type=pathlib.Path,
+        default="runs/vanishing_gradients",
+        help="results folder",
+    )
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
+    path = command_line.prepare_out(args.out, "curves.safetensors")
+    cells = {
+        "tanh": jaxrnn.elman(args.hidden_size),
+        "ReLU": jaxrnn.elman(args.hidden_size, activation=jax.nn.relu),
+        "LSTM": jaxrnn.lstm(args.hidden_size),
+        "GRU": jaxrnn.gru(args.hidden_size),
+    }
+    print_head(args)
+    curves = {
+        **compare_cells(cells, args),
+        **compare_initialisers(cells, args),
+        **compare_forget_biases(cells, args),
+    }
+    curves = {name: norms.by_lag for name, norms in curves.items()}
+    checkpoint.save_params(path, {"by_lag": curves, "training": compare_clipping(args)})
+    print(f"{path} and four pictures written")
+
+
+if __name__ == "__main__":
+    matplotlib.use("Agg")
+    # Gradients that vanish over 500 steps are zero in float32.
+    jax.config.update("jax_enable_x64", True)
+    main()
