@@ -9,6 +9,7 @@ from . import decode as decode
 from . import diagnostics as diagnostics
 from . import initializers as initializers
 from . import losses as losses
+from . import testing as testing
 from . import train as train
 from ._base import Adjoint as Adjoint
 from ._base import Cell as Cell
@@ -78,6 +79,7 @@ __all__ = [
     "rtrl_init",
     "rtrl_step",
     "stack",
+    "testing",
     "train",
     "unroll",
     "unroll_bptt",

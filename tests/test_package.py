@@ -18,12 +18,12 @@ PACKAGE = ROOT / "jaxrnn"
 IMPORT_LAYERS = [
     ["_typing"],
     ["_base", "_precision", "_rows"],
-    ["_checks"],
+    ["_checks", "_finite_differences"],
     ["_scan", "_influence", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
     ["_bptt", "_gradient_by_lag", "_rtrl", "_layers", "_time_distributed"],
-    ["_gradient_norms", "_jacobians", "_gates"],
-    ["losses", "decode", "train", "diagnostics", "checkpoint"],
+    ["_gradient_norms", "_jacobians", "_gates", "_cell_properties"],
+    ["losses", "decode", "train", "diagnostics", "testing", "checkpoint"],
     ["plotting"],
     ["__init__"],
 ]
@@ -40,6 +40,7 @@ SUBMODULES = [
     "train",
     "checkpoint",
     "plotting",
+    "testing",
 ]
 
 
