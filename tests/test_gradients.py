@@ -1,6 +1,7 @@
 """Every way to the gradient agrees with the others."""
 
 import functools
+import itertools
 
 import jax
 import jax.flatten_util
@@ -14,6 +15,7 @@ from cases import (
     I,
     assert_close,
     gradients,
+    learned_start,
     problem,
     random_like,
     random_params,
@@ -45,16 +47,22 @@ def every_gradient(cell, reverse, params, xs, state, mask, resets, dys, dstate):
     return pulled(jaxrnn.unroll), pulled(jaxrnn.unroll_bptt), explicit
 
 
+def grid():
+    """Masks and resets in float64, then batch dimensions, then float32."""
+    both = (False, True)
+    for mask, resets, reverse in itertools.product(both, repeat=3):
+        yield mask, resets, reverse, "batch", jnp.float64
+    for batch, reverse in itertools.product(("unbatched", "two-batch-dims"), both):
+        yield True, True, reverse, batch, jnp.float64
+    for flagged, reverse in itertools.product(both, repeat=2):
+        yield flagged, flagged, reverse, "batch", jnp.float32
+
+
 @quick
 @cells
-@reversals
-@pytest.mark.parametrize("batch", BATCHES)
-@pytest.mark.parametrize("resets", [False, True], ids=["whole", "resets"])
-@pytest.mark.parametrize("mask", [False, True], ids=["full", "mask"])
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(jnp.float64, 1e-10), (jnp.float32, 1e-5)]
-)
-def test_explicit_equals_autodiff(name, mask, resets, reverse, batch, dtype, tolerance):
+@pytest.mark.parametrize(("mask", "resets", "reverse", "batch", "dtype"), list(grid()))
+def test_explicit_equals_autodiff(name, mask, resets, reverse, batch, dtype):
+    tolerance = 1e-10 if dtype == jnp.float64 else 1e-5
     cell = CELLS[name].cell
     case = problem(cell, BATCHES[batch], mask=mask, resets=resets, dtype=dtype)
     by_jax, by_hand, explicit = every_gradient(
@@ -125,6 +133,37 @@ def test_forward_mode_agrees_with_reverse(name):
 
 @quick
 @cells
+@reversals
+def test_hessian_vector_products_agree(name, reverse):
+    """Forward over reverse through ``unroll``, reverse over reverse by hand."""
+    cell = CELLS[name].cell
+    case = problem(cell)
+    direction = random_like(jax.random.key(1), case.params)
+    flags = {**case.flags, "reverse": reverse}
+
+    def gradient(unroll_fn, params):
+        def loss(params):
+            return (unroll_fn(cell, params, case.xs, case.state, **flags)[1] ** 3).sum()
+
+        return jax.grad(loss)(params)
+
+    def along(params):
+        products = jax.tree.map(
+            jnp.vdot, gradient(jaxrnn.unroll_bptt, params), direction
+        )
+        return jnp.stack(jax.tree.leaves(products)).sum()
+
+    @jax.jit
+    def both(params):
+        by_jax = functools.partial(gradient, jaxrnn.unroll)
+        _, forward_over_reverse = jax.jvp(by_jax, (params,), (direction,))
+        return forward_over_reverse, jax.grad(along)(params)
+
+    assert_close(*both(case.params), 1e-10)
+
+
+@quick
+@cells
 def test_second_derivatives_agree(name):
     """Hessian, forward over reverse, and reverse over reverse by both unrolls."""
     cell = CELLS[name].make(2)
@@ -150,40 +189,6 @@ def test_forward_mode_through_the_explicit_backward_pass_is_refused():
         jax.jvp(
             lambda xs: jaxrnn.unroll_bptt(cell, case.params, xs), (case.xs,), (case.xs,)
         )
-
-
-def learned_start(cell):
-    """A cell whose initial state is a parameter."""
-
-    def init(key, input_size, dtype=None):
-        own = cell.init(key, input_size, dtype)
-        return {"cell": own, "start": cell.initial_state(own)}
-
-    def initial_state(params, batch_shape=()):
-        return jax.tree.map(
-            lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params["start"]
-        )
-
-    def forward(params, state, a_x):
-        return cell.adjoint.forward(params["cell"], state, a_x)
-
-    def backward(params, residual, dstate, dy):
-        return cell.adjoint.backward(params["cell"], residual, dstate, dy)
-
-    def accumulate(params, xs, residuals, da_xs):
-        own, dxs = cell.adjoint.accumulate(params["cell"], xs, residuals, da_xs)
-        return {
-            "cell": own,
-            "start": jax.tree.map(jnp.zeros_like, params["start"]),
-        }, dxs
-
-    return cell._replace(
-        init=init,
-        initial_state=initial_state,
-        project=lambda params, xs: cell.project(params["cell"], xs),
-        step=lambda params, state, a_x: cell.step(params["cell"], state, a_x),
-        adjoint=jaxrnn.Adjoint(forward, backward, accumulate),
-    )
 
 
 @quick

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, H
+from cases import CELLS, H, learned_start
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jax import lax
 
 import jaxrnn
@@ -23,6 +25,39 @@ def test_the_cells_of_the_library_pass(name):
     assert not report.left_out
     checked = dict.fromkeys(error.property_name for error in report.errors)
     assert tuple(checked) == cell_properties(CELLS[name].cell)
+
+
+def test_a_learned_initial_state_passes():
+    sequences = ["accumulate against jax.vjp of project and step", "masks and resets"]
+    check_cell(
+        learned_start(jaxrnn.gru(H)),
+        unroll_fn=jaxrnn.unroll_bptt,
+        properties=[*sequences, "finite differences"],
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CELLS)
+@settings(deadline=None, max_examples=3, derandomize=True)
+@given(
+    sizes=st.fixed_dictionaries(
+        {
+            "input_size": st.integers(1, 5),
+            "num_steps": st.integers(3, 40),
+            "batch_size": st.integers(3, 5),
+            "seed": st.integers(0, 1000),
+        }
+    ),
+    units=st.integers(1, 7),
+    unroll_fn=st.sampled_from([jaxrnn.unroll, jaxrnn.unroll_bptt]),
+)
+def test_any_sizes_pass(name, sizes, units, unroll_fn):
+    check_cell(
+        CELLS[name].make(units),
+        unroll_fn=unroll_fn,
+        properties=["bptt against jax.grad", "finite differences"],
+        **sizes,
+    )
 
 
 @pytest.mark.parametrize("name", cell_properties(jaxrnn.elman(H)))
