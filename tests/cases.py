@@ -50,6 +50,11 @@ CELLS = {
 }
 
 
+# All that the engine can tell apart: a state of one array, a state of two, and a step
+# that needs more of the state than its product with one matrix.
+KINDS = ("elman", "lstm", "gru")
+
+
 def learned_start(cell):
     """A cell whose initial state is a parameter."""
 

@@ -9,6 +9,9 @@ _CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
+# For the same reason programs are compiled with few optimisations.
+jax.config.update("jax_disable_most_optimizations", True)
+
 # Float64 where a test asks for it, and nothing promoted behind its back.
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -25,8 +28,8 @@ def bounded_caches():
 
 
 @pytest.fixture
-def quick_compilation():
-    """Compile with few optimisations: for grids of many small programs."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
+def optimized():
+    """Compile as users do."""
     jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", True)

@@ -1,4 +1,4 @@
-"""What every cell must do, one step at a time."""
+"""What cells do beside what ``check_cell`` checks: names, initialisation, dtypes."""
 
 import inspect
 import itertools
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, B, H, I, T, assert_close, problem, random_like, random_params
+from cases import CELLS, B, H, I, random_params
 
 import jaxrnn
 from jaxrnn import _base
@@ -33,62 +33,6 @@ def test_argument_names_match_the_protocol(name):
         parameters = inspect.signature(functions[field]).parameters
         free = [p.name for p in parameters.values() if p.kind != p.KEYWORD_ONLY]
         assert free == expected, field
-
-
-@cells
-def test_step_adjoint_equals_vjp(name):
-    cell = CELLS[name].cell
-    case = problem(cell)
-    a_x = cell.project(case.params, case.xs[0])
-    dy = case.dys[0]
-
-    @jax.jit
-    def both(params, state, a_x, dstate, dy):
-        (new_state, y), pull = jax.vjp(cell.step, params, state, a_x)
-        dparams, *expected = pull((dstate, dy))
-        forward_state, forward_y, residual = cell.adjoint.forward(params, state, a_x)
-        actual = cell.adjoint.backward(params, residual, dstate, dy)
-        # With one step and inputs of zero, accumulate has only the step's share.
-        x = jnp.zeros((*a_x.shape[:-1], I), a_x.dtype)
-        step_params, _ = cell.adjoint.accumulate(params, x, residual, actual[1])
-        return (
-            (new_state, y, tuple(expected), dparams.w_h),
-            (forward_state, forward_y, actual, step_params.w_h),
-        )
-
-    expected, actual = both(case.params, case.state, a_x, case.dstate, dy)
-    assert_close(actual, expected, 1e-12)
-
-
-@cells
-def test_accumulate_contains_the_transpose_of_project(name):
-    cell = CELLS[name].cell
-    case = problem(cell)
-    a_xs, pull = jax.vjp(cell.project, case.params, case.xs)
-    da_xs = random_like(jax.random.key(1), a_xs)
-    dparams, dxs = pull(da_xs)
-    state = jax.tree.map(lambda s: jnp.zeros((T, *s.shape), s.dtype), case.state)
-    _, _, residuals = cell.adjoint.forward(case.params, state, a_xs)
-    actual, actual_dxs = cell.adjoint.accumulate(case.params, case.xs, residuals, da_xs)
-    assert_close(
-        (actual.w_x, actual.b, actual_dxs), (dparams.w_x, dparams.b, dxs), 1e-12
-    )
-
-
-@cells
-def test_forward_acts_on_all_steps_at_once(name):
-    cell = CELLS[name].cell
-    case = problem(cell)
-    states = random_like(
-        jax.random.key(1), jax.tree.map(lambda s: jnp.stack([s] * T), case.state)
-    )
-    a_xs = cell.project(case.params, case.xs)
-    whole = cell.adjoint.forward(case.params, states, a_xs)
-    steps = [
-        cell.adjoint.forward(case.params, jax.tree.map(lambda s, t=t: s[t], states), a)
-        for t, a in enumerate(a_xs)
-    ]
-    assert_close(whole, jax.tree.map(lambda *s: jnp.stack(s), *steps), 1e-12)
 
 
 @cells

@@ -21,11 +21,9 @@ from jaxrnn import diagnostics, plotting
 
 matplotlib.use("Agg")
 DOCUMENT = "docs/vanishing_gradients.md"
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-# Every cell, and both directions: not each with each, as compilation takes the time.
 runs = pytest.mark.parametrize(
     ("name", "reverse"),
-    [*((name, False) for name in CELLS), ("elman", True), ("lstm", True)],
+    [("elman", False), ("lstm", False), ("gru", False), ("lstm", True)],
 )
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
@@ -211,8 +209,6 @@ def test_lyapunov_exponents_of_a_linear_cell(weights):
 
 @runs
 def test_lyapunov_exponents_add_up_to_the_determinant(name, reverse):
-    if name == "elman-relu":
-        name = "elman"  # a determinant of zero has no logarithm
     cell = CELLS[name].cell
     case = problem(cell, resets=False)
 

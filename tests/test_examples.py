@@ -20,8 +20,12 @@ def command(*arguments):
 
 
 def environment():
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache")}
-    return {**os.environ, "PYTHONUNBUFFERED": "1", **cache}
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return {**os.environ, **settings}
 
 
 def run(*arguments, cwd=None):
