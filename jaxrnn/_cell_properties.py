@@ -112,12 +112,16 @@ def adjoint_of(problem: Problem) -> Adjoint:
 
 def compare_all(
     leaves: Iterable[str],
-    got: Iterable[Any],
+    got: tuple[Any, ...],
     expected: Iterable[Any],
     tolerance: float,
     options: str = "",
 ) -> Iterator[Comparison]:
     """One comparison for each of several named pytrees."""
+    leaves = tuple(leaves)
+    if not isinstance(got, tuple) or len(got) != len(leaves):
+        found = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__
+        raise AssertionError(f"expected ({', '.join(leaves)}), got {found}")
     for leaf, a, e in zip(leaves, got, expected, strict=True):
         yield Comparison(leaf, a, e, tolerance, options)
 
@@ -129,27 +133,30 @@ def _shapes(tree: Any, batch_shape: tuple[int, ...] = ()) -> Any:
     return jax.tree.map(shape, tree)
 
 
+def _in_float64(tree: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), tree
+    )
+
+
 def contract(problem: Problem) -> Iterator[Comparison]:
     """Structures, shapes and dtypes."""
     cell, batch = problem.cell, problem.xs.shape[1:-1]
     params = jax.eval_shape(
         lambda: cell.init(jax.random.key(0), problem.xs.shape[-1], jnp.float64)
     )
-    as_asked = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), params
-    )
-    yield Comparison("params", params, as_asked, STEP)
+    yield Comparison("params", params, _in_float64(params), STEP)
     yield Comparison("params", _shapes(problem.params), params, STEP)
     one = jax.eval_shape(lambda p: cell.initial_state(p), params)
+    yield Comparison("initial_state", one, _in_float64(one), STEP)
     state = jax.eval_shape(lambda p: cell.initial_state(p, batch), params)
     yield Comparison("initial_state", state, _shapes(one, batch), STEP)
     a_x = jax.eval_shape(cell.project, params, problem.xs[0, 0])
     a_xs = jax.eval_shape(cell.project, params, problem.xs)
     yield Comparison("a_xs", a_xs, _shapes(a_x, problem.xs.shape[:-1]), STEP)
-    stepped, y = jax.eval_shape(cell.step, params, state, _shapes(a_x, batch))
-    yield Comparison("state", stepped, state, STEP)
-    expected = jax.ShapeDtypeStruct((*batch, cell.output_size), y.dtype)
-    yield Comparison("y", y, expected, STEP)
+    stepped = jax.eval_shape(cell.step, params, state, _shapes(a_x, batch))
+    y = jax.ShapeDtypeStruct((*batch, cell.output_size), jnp.float64)
+    yield from compare_all(("state", "y"), stepped, (state, y), STEP)
 
 
 def batch_rows(problem: Problem) -> Iterator[Comparison]:

@@ -38,8 +38,9 @@ def residuals(
         params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
 
     Returns:
-        Residuals as ``adjoint.forward`` gives them, with leaves ``(T, *B, ...)``. Those
-        of masked steps mean nothing.
+        Residuals as ``adjoint.forward`` gives them, with leaves ``(T, *B, ...)``: of
+        :func:`jaxrnn.lstm`, for example, ``h_prev, c_prev, i, f, g, o, m``. Those of
+        masked steps mean nothing.
 
     Raises:
         ValueError: ``cell`` has no adjoint, or as :func:`jaxrnn.unroll`.
@@ -78,8 +79,8 @@ def saturation(
     gradient is near zero. For states of tanh take ``low=-0.9``.
 
     Args:
-        gates: pytree of activations, leaves ``(T, *B, H)``, as :func:`residuals` has
-            them.
+        gates: pytree of activations, leaves ``(T, *B, H)``: pick the gates out of what
+            :func:`residuals` gives, as in ``{"forget": residual.f}``.
         mask: bool ``(T, *B)``; steps where it is False do not count.
         low: a unit below is saturated low.
         high: a unit above is saturated high.

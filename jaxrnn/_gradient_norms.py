@@ -135,8 +135,8 @@ def state_gradient_norms(
         dys: dL/dys ``(T, *B, O)``, gradients with respect to the outputs.
 
     Returns:
-        :class:`StateGradientNorms`. ``by_lag`` is NaN where no two steps with a loss at
-        the second are so far apart.
+        :class:`StateGradientNorms`, both ``(T, *B)``. ``by_lag`` is NaN where no
+        two steps with a loss at the second are so far apart.
 
     Raises:
         ValueError, TypeError: as :func:`jaxrnn.unroll`.

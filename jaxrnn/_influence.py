@@ -71,8 +71,10 @@ class PullFn(Protocol):
 class Influence(NamedTuple):
     """How the derivative of a state by the parameters is represented.
 
-    :data:`dense_influence` is exact for every cell; :data:`diagonal_influence` is exact
-    and fast for elementwise recurrences. An approximation is one more of these.
+    :data:`dense_influence` is exact for every cell. :data:`diagonal_influence` is exact
+    and fast if the state is one array ``(*B, H)`` of which unit j sees, in one step, no
+    other unit and only the columns j, H + j, 2H + j, ... of each parameter; this is not
+    checked. An approximation is one more of these.
     """
 
     start: StartFn

@@ -68,7 +68,9 @@ def jacobian_spectrum(
         window: number of consecutive steps, from 1 to T.
 
     Returns:
-        :class:`JacobianSpectrum`.
+        :class:`JacobianSpectrum`: ``jacobians (T - window + 1, *B, N, N)``, their
+        ``singular_values (T - window + 1, *B, N)`` from the largest down, and ``norms
+        (T - window + 1, *B)``, the largest of them.
 
     Raises:
         ValueError: ``window`` is below 1 or above T, or as :func:`jaxrnn.unroll`.
@@ -128,15 +130,16 @@ def lyapunov_exponents(
     """The largest Lyapunov exponents: how small changes of the state grow.
 
     K orthonormal vectors are pushed through the Jacobian ``J`` of each step, and made
-    orthonormal again; what that takes away is their growth::
+    orthonormal again; the lengths that this removes are their growth::
 
         Q_t R_t = J_t Q_(t-1)        growth_t = log |diag R_t|
 
     In the long run the first grows as the largest product of Jacobians does, e to the
     first exponent a step, and the first k span a volume that grows e to the sum of the
-    first k. With an exponent above zero gradients explode; far below they vanish. They
-    come from the largest down once the vectors have turned into place: for short runs
-    leave out the first steps, as in ``growth[100:].mean(0)``.
+    first k. With an exponent above zero gradients explode; below they vanish, the
+    faster the further below. They come from the largest down once the vectors have
+    turned into place: for short runs leave out the first steps, as in
+    ``growth[100:].mean(0)``.
 
     A masked step holds the vectors and does not count. A reset starts with the first
     vectors again, and only what grows within segments counts. A step costs K tangents.
@@ -146,8 +149,9 @@ def lyapunov_exponents(
         num_exponents: K, from 1 to N; None takes all N.
 
     Returns:
-        :class:`LyapunovExponents`. Growth is -inf where a direction is lost, as dead
-        units lose it. A row without valid steps has NaN.
+        :class:`LyapunovExponents`: ``exponents (*B, K)`` in nats a step, from the
+        largest, means over valid steps of ``growth (T, *B, K)``. Growth is -inf where a
+        direction is lost, as dead units lose it. A row without valid steps has NaN.
 
     Raises:
         ValueError: ``num_exponents`` is below 1 or above N, or as

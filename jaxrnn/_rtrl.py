@@ -55,7 +55,8 @@ def rtrl_init(
         batch_shape: the batch dimensions ``*B``.
         state: state to start from, on which the parameters have no influence yet; None
             takes the initial state.
-        influence: the representation.
+        influence: ``dense_influence`` for any cell, or ``diagonal_influence``, exact
+            for elementwise recurrences only; give the same to :func:`rtrl_step`.
 
     Returns:
         An :class:`RTRLCarry`.
@@ -196,6 +197,8 @@ def rtrl(
         dys: dL/dys ``(T, *B, O)``; those of masked steps reach nothing.
         dstate: dL/dstate of the final state; None means zero.
         influence: how the derivative of the state is represented.
+            ``diagonal_influence`` is exact for elementwise recurrences only, and
+            nothing checks that the cell is one.
 
     Returns:
         The gradient, like ``params``.

@@ -1,7 +1,7 @@
 """Pictures of what :mod:`jaxrnn.diagnostics` returns.
 
 Needs matplotlib (extra ``plot``), and ``import jaxrnn`` leaves it out: import
-``jaxrnn.plotting`` itself.
+``jaxrnn.plotting`` explicitly.
 
 Each function draws on the Axes given, or on those of a new figure, and returns them;
 call it again on the same ones, with another ``label``, to compare. Over a batch it
@@ -173,7 +173,9 @@ def plot_jacobian_spectrum(
     values = np.where(values > rounding, values, 0)
     axes.axhline(1, color="0.3", lw=0.8)
     _curve(axes, np.arange(1, len(values) + 1), values, label)
-    axes.set(xlabel="number, from the largest", ylabel="singular value of the Jacobian")
+    axes.set(
+        xlabel="singular value, from the largest", ylabel="size of the singular value"
+    )
     return axes
 
 
@@ -201,7 +203,9 @@ def plot_lyapunov_exponents(
     values = np.moveaxis(np.asarray(lyapunov.exponents), -1, 0)
     axes.axhline(0, color="0.3", lw=0.8)
     _curve(axes, np.arange(1, len(values) + 1), values, label)
-    axes.set(xlabel="number, from the first", ylabel="Lyapunov exponent, nats per step")
+    axes.set(
+        xlabel="exponent, from the largest", ylabel="Lyapunov exponent, nats per step"
+    )
     return axes
 
 
@@ -261,7 +265,8 @@ def plot_gradient_norms(
 
     Args:
         norms: of :func:`jaxrnn.diagnostics.gradient_norms`. Leaves may have axes, as
-            from ``jax.vmap`` or from many updates: the whisker is the band.
+            from ``jax.vmap`` or from many updates: the point is the median, the whisker
+            reaches from the quantile 0.1 to 0.9.
         axes: where to draw; None makes a new figure.
         label: name of the points in the legend.
 

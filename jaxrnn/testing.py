@@ -115,7 +115,7 @@ def check_cell(
     *,
     params: Params | None = None,
     input_size: int = 2,
-    num_steps: int = 5,
+    num_steps: int = 6,
     batch_size: int = 3,
     unroll_fn: UnrollFn = unroll,
     properties: Iterable[str] | None = None,
@@ -135,9 +135,11 @@ def check_cell(
       of ``unroll_fn`` against a loop over time and rows in Python, in both directions,
       with NaN in the padding and before a reset; and in chunks;
     - ``bptt against jax.grad``: with and without mask and resets, both directions;
-    - ``finite differences``: central differences along a random direction in each
-      leaf, extrapolated to a step size of zero, so that what is reported is as near to
-      the floor of the method as it gets.
+    - ``finite differences``: the gradients of ``unroll_fn`` against central differences
+      along a random direction in each leaf, extrapolated to a step size of zero, so
+      that what is reported is as near to the floor of the method as it gets.
+
+    With ``unroll_fn=jaxrnn.unroll_bptt`` the adjoint takes part in all of these.
 
     An error is relative to the largest entry of its leaf, or to a thousandth of the
     largest entry of all leaves it comes with, if that is more. The first property to

@@ -36,6 +36,51 @@ def test_a_learned_initial_state_passes():
     )
 
 
+def test_a_parameter_outside_the_pre_activation_passes():
+    """A learned rate, as docs/new_cell.md tells how to."""
+    own = jaxrnn.elman(H)
+
+    def project(params, xs):
+        a_x = own.project(params["elman"], xs)
+        return jnp.concatenate([a_x, jnp.zeros_like(a_x)], axis=-1)
+
+    def forward(params, state, a_x):
+        a, zero = jnp.split(a_x, 2, axis=-1)
+        n = jnp.tanh(a + state @ params["elman"].w_h)
+        k = params["rate"] + zero
+        h = (1 - k) * state + k * n
+        return h, h, (state, n, jnp.broadcast_to(k, h.shape))
+
+    def backward(params, residual, dstate, dy):
+        state, n, k = residual
+        dh = dstate + dy
+        da = dh * k * (1 - n**2)
+        dprev = (1 - k) * dh + da @ params["elman"].w_h.T
+        return dprev, jnp.concatenate([da, dh * (n - state)], axis=-1)
+
+    def accumulate(params, xs, residuals, da_xs):
+        da, dk = jnp.split(da_xs, 2, axis=-1)
+        steps = tuple(range(xs.ndim - 1))
+        dparams = jaxrnn.ElmanParams(
+            w_x=jnp.tensordot(xs, da, (steps, steps)),
+            w_h=jnp.tensordot(residuals[0], da, (steps, steps)),
+            b=da.sum(steps),
+        )
+        return {"elman": dparams, "rate": dk.sum(steps)}, da @ params["elman"].w_x.T
+
+    cell = own._replace(
+        init=lambda key, size, dtype=None: {
+            "elman": own.init(key, size, dtype),
+            "rate": jnp.full((H,), 0.5, dtype),
+        },
+        initial_state=lambda params, b=(): own.initial_state(params["elman"], b),
+        project=project,
+        step=lambda params, state, a_x: forward(params, state, a_x)[:2],
+        adjoint=jaxrnn.Adjoint(forward, backward, accumulate),
+    )
+    check_cell(cell, properties=[*STEPS, "bptt against jax.grad"])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["elman-relu", "lstm", "gru", "gru-before"])
 @settings(deadline=None, max_examples=3, derandomize=True)
@@ -104,6 +149,16 @@ def dropped_carry(cell):
     def backward(params, residual, dstate, dy):
         dprev, da = cell.adjoint.backward(params, residual, dstate, dy)
         return dprev - (dstate + dy) * residual.z, da
+
+    return with_adjoint(cell, backward=backward)
+
+
+def slope_of_the_output(cell):
+    """tanh' is taken at h = tanh(a) instead of a."""
+
+    def backward(params, residual, dstate, dy):
+        da = (1 - jnp.tanh(residual.h) ** 2) * (dstate + dy)
+        return da @ params.w_h.T, da
 
     return with_adjoint(cell, backward=backward)
 
@@ -182,6 +237,12 @@ PLANTED = {
         dropped_carry,
         "backward against jax.vjp of step",
         "dstate_prev",
+    ),
+    "tanh' of the output": (
+        jaxrnn.elman,
+        slope_of_the_output,
+        "backward against jax.vjp of step",
+        "da_x",
     ),
     "transposed weight": (
         jaxrnn.elman,
@@ -379,6 +440,14 @@ CONTRACT = {
         {"step": lambda p, s, a_x: (jnp.float32(s), s)},
         r"contract: state must be float64\[3, 5\], got float32\[3, 5\]",
     ),
+    "a state in float32": (
+        {"initial_state": lambda params, b=(): jnp.zeros((*b, H), "float32")},
+        r"contract: initial_state must be float64\[5\], got float32\[5\]",
+    ),
+    "three results": (
+        {"step": lambda p, s, a_x: (s, s, s)},
+        r"expected \(state, y\), got 3 values",
+    ),
     "a state that changes its structure": (
         {"step": lambda p, s, a_x: ((s,), s)},
         r"contract: state must have the structure PyTreeDef\(\*\), got",
@@ -399,6 +468,15 @@ def test_a_broken_contract_is_named(name):
     parts, message = CONTRACT[name]
     with pytest.raises(AssertionError, match=message):
         check_cell(jaxrnn.elman(H)._replace(**parts))
+
+
+def test_a_result_that_is_missing_is_named():
+    cell = elman_with(backward=lambda params, residual, dstate, dy: dstate)
+    with pytest.raises(
+        AssertionError, match=r"\(dstate_prev, da_x\), got .*Array"
+    ) as e:
+        check_cell(cell, properties=STEPS)
+    assert any(STEPS[3] in note for note in e.value.__notes__)
 
 
 def test_a_report_is_a_table():

@@ -7,7 +7,7 @@ Forward, with ``s`` any activation::
     h   = s(a)
     y   = h
 
-Backward, with ``dh = dL/dh + dL/dy``::
+Backward, with ``dh = dh' + dy``, ``dh'`` the cotangent of ``h`` from later::
 
     da     = s'(a) * dh
     dh_prev = da W_h^T

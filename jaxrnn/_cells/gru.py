@@ -12,7 +12,7 @@ gate multiplies after the recurrent product (``reset_after=True``) or before it:
     h   = (1 - z) * n + z * h_prev
     y   = h
 
-Backward, with ``dh = dL/dh + dL/dy``::
+Backward, with ``dh = dh' + dy``, ``dh'`` the cotangent of ``h`` from later::
 
     da_n = dh * (1 - z)      * (1 - n^2)
     da_z = dh * (h_prev - n) * z * (1 - z)

@@ -11,7 +11,7 @@ Forward, with ``s`` the logistic sigmoid and gates in the order i, f, g, o::
     h  = o * m
     y  = h
 
-Backward, with ``dh = dL/dh + dL/dy`` and ``dc'`` the cotangent of ``c`` from later::
+Backward, with ``dh = dh' + dy``, and ``dh'``, ``dc'`` the cotangents from later::
 
     dc   = dc' + dh * o * (1 - m^2)
     da_i = dc * g      * i * (1 - i)
