@@ -1,19 +1,30 @@
-"""How far the hand-derived gradient is from ``jax.grad``: the table in the README.
+"""How far every way to the gradient is from ``jax.grad``: the table in the README.
 
-    python benchmarks/gradient_agreement.py
+    pip install -e ".[test,compare]" && python benchmarks/gradient_agreement.py
 
-For each cell the largest difference, relative to the largest entry of its leaf, over
-all gradients (parameters, inputs, initial state), with and without mask and resets, in
-both directions.
+For each way and cell the largest relative error over all leaves, with and without mask
+and resets, in both directions (torch: without, forward). A difference is relative to
+the largest entry of its leaf. Derivatives along a direction, as forward mode and finite
+differences give them, are relative to the largest of all leaves if theirs is less than
+a thousandth of it. Without torch its column stays empty.
 """
 
 import functools
+import importlib.util
 import itertools
+import pathlib
+import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import jaxrnn
+from jaxrnn.testing import check_cell
+
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
+import frameworks
+from cases import random_like
 
 NUM_STEPS, BATCH_SIZE, INPUT_SIZE, HIDDEN_SIZE = 50, 3, 7, 16
 CELLS = {
@@ -24,50 +35,166 @@ CELLS = {
     "`gru`": jaxrnn.gru(HIDDEN_SIZE),
     "`gru`, `reset_after=False`": jaxrnn.gru(HIDDEN_SIZE, reset_after=False),
 }
+TORCH = {
+    "`elman`, tanh": "elman",
+    "`elman`, ReLU": "elman-relu",
+    "`lstm`": "lstm",
+    "`gru`": "gru",
+}
+OPTIONS = list(itertools.product((False, True), repeat=2))  # mask and resets, reverse
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def differences(cell, dtype, masked, with_resets, reverse):
-    keys = jax.random.split(jax.random.key(0), 6)
+def problem(cell, dtype, flagged, reverse):
+    """Parameters, inputs and state, cotangents, and the options."""
+    keys = jax.random.split(jax.random.key(0), 8)
     shape = (NUM_STEPS, BATCH_SIZE)
     params = cell.init(keys[0], INPUT_SIZE, dtype)
-    xs = jax.random.normal(keys[1], (*shape, INPUT_SIZE), dtype)
-    state = jax.tree.map(
-        lambda s: jax.random.normal(keys[2], s.shape, s.dtype),
-        cell.initial_state(params, (BATCH_SIZE,)),
+    params = jax.tree.map(
+        lambda p, n: p + 0.1 * n, params, random_like(keys[1], params)
     )
+    xs = jax.random.normal(keys[2], (*shape, INPUT_SIZE), dtype)
+    state = random_like(keys[3], cell.initial_state(params, (BATCH_SIZE,)))
+    dys = jax.random.normal(keys[4], (*shape, HIDDEN_SIZE), dtype)
     flags = {
-        "mask": jax.random.bernoulli(keys[3], 0.8, shape) if masked else None,
-        "resets": jax.random.bernoulli(keys[4], 0.1, shape) if with_resets else None,
+        "mask": jax.random.bernoulli(keys[5], 0.8, shape) if flagged else None,
+        "resets": jax.random.bernoulli(keys[6], 0.1, shape) if flagged else None,
         "reverse": reverse,
     }
+    return (params, xs, state), (random_like(keys[7], state), dys), flags
 
-    def run(params, xs, state):
-        return jaxrnn.unroll(cell, params, xs, state, **flags)
 
-    (end, ys), pull = jax.vjp(run, params, xs, state)
-    dys = jax.random.normal(keys[5], ys.shape, ys.dtype)
-    by_jax = pull((end, dys))
-    by_hand = jaxrnn.bptt(cell, params, xs, dys, state, dstate=end, **flags)
-    return jax.tree.map(
-        lambda a, b: jnp.abs(a - b).max() / jnp.abs(b).max(), by_hand, by_jax
+def by_jax(cell, args, cotangents, flags):
+    _, pull = jax.vjp(lambda *args: jaxrnn.unroll(cell, *args, **flags), *args)
+    return pull(cotangents)
+
+
+def by_bptt(cell, args, cotangents, flags):
+    (params, xs, state), (dstate, dys) = args, cotangents
+    explicit = jaxrnn.bptt(cell, params, xs, dys, state, dstate=dstate, **flags)
+    return explicit, by_jax(cell, args, cotangents, flags)
+
+
+def by_rtrl(cell, args, cotangents, flags):
+    (params, xs, state), (dstate, dys) = args, cotangents
+    forward = jaxrnn.rtrl(cell, params, xs, dys, state, dstate=dstate, **flags)
+    return forward, by_jax(cell, args, cotangents, flags)[0]
+
+
+def by_lag(cell, args, cotangents, flags):
+    (params, xs, state), (dstate, dys) = args, cotangents
+    by_lag = jaxrnn.gradient_by_lag(
+        cell, params, xs, dys, state, dstate=dstate, **flags
     )
+    total = jax.tree.map(lambda leaf: leaf.sum(0), by_lag)
+    return total, by_jax(cell, args, cotangents, flags)[0]
 
 
-def largest(cell, dtype):
-    options = itertools.product((False, True), repeat=3)
-    trees = [differences(cell, dtype, *option) for option in options]
-    jax.clear_caches()  # a process holds only so many compiled programs
-    return max(map(float, jax.tree.leaves(trees)))
+def inner(a, b):
+    return jnp.stack(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b))).sum()
+
+
+def by_forward_mode(cell, args, cotangents, flags):
+    """Along a random direction in each parameter."""
+    params, *rest = args
+    leaves, treedef = jax.tree.flatten(random_like(jax.random.key(1), params))
+    gradient = jax.tree.leaves(by_jax(cell, args, cotangents, flags)[0])
+    slopes = []
+    for chosen in range(len(leaves)):
+        direction = jax.tree.unflatten(
+            treedef, [leaf * (i == chosen) for i, leaf in enumerate(leaves)]
+        )
+        _, tangents = jax.jvp(
+            lambda params: jaxrnn.unroll(cell, params, *rest, **flags),
+            (params,),
+            (direction,),
+        )
+        slopes.append(inner(tangents, cotangents))
+    expected = [jnp.vdot(g, v) for g, v in zip(gradient, leaves, strict=True)]
+    return jnp.stack(slopes), jnp.stack(expected)
+
+
+def by_hessian(cell, args, cotangents, flags):
+    """Hessian times a vector, reverse over reverse against forward over reverse."""
+    params, *rest = args
+    direction = random_like(jax.random.key(1), params)
+
+    def gradient(unroll_fn, params):
+        def loss(params):
+            _, ys = unroll_fn(cell, params, *rest, **flags)
+            return (cotangents[1] * ys**2).sum()
+
+        return jax.grad(loss)(params)
+
+    twice_by_hand = jax.grad(
+        lambda params: inner(gradient(jaxrnn.unroll_bptt, params), direction)
+    )(params)
+    of_unroll = functools.partial(gradient, jaxrnn.unroll)
+    return twice_by_hand, jax.jvp(of_unroll, (params,), (direction,))[1]
+
+
+PATHS = {
+    "`bptt`": by_bptt,
+    "`rtrl`": by_rtrl,
+    "`gradient_by_lag`": by_lag,
+    "`jax.jvp`": by_forward_mode,
+    "Hessian": by_hessian,
+}
+
+
+def relative(actual, expected):
+    """The largest difference, each leaf relative to its largest entry."""
+    errors = jax.tree.map(
+        lambda a, e: np.abs(np.asarray(a) - e).max() / np.abs(e).max(), actual, expected
+    )
+    return max(jax.tree.leaves(errors))
+
+
+def largest(path, cell, dtype):
+    def error(option):
+        args, cotangents, flags = problem(cell, dtype, *option)
+        run = jax.jit(lambda *given: path(cell, *given, flags))
+        return relative(*run(args, cotangents))
+
+    return max(error(option) for option in OPTIONS)
+
+
+def from_finite_differences(cell):
+    report = check_cell(
+        cell,
+        input_size=INPUT_SIZE,
+        num_steps=NUM_STEPS,
+        batch_size=BATCH_SIZE,
+        properties=["finite differences"],
+    )
+    return max(error.relative for error in report.errors)
+
+
+def from_torch(name, cell):
+    if name not in TORCH or not importlib.util.find_spec("torch"):
+        return None
+    args, cotangents, flags = problem(cell, jnp.float64, False, False)
+    params, xs, state = args
+    stacked = (params,), xs, (state,)
+    (_, expected) = frameworks.torch_values_and_gradients(
+        frameworks.TORCH[TORCH[name]], stacked, ((cotangents[0],), cotangents[1])
+    )
+    dparams, dxs, dstate = by_jax(cell, args, cotangents, flags)
+    return relative(((dparams,), dxs, (dstate,)), expected)
 
 
 def main():
-    jax.config.update("jax_enable_x64", True)
-    print("| cell | float64 | float32 |\n|---|---|---|")
+    columns = [*PATHS, "differences", "torch", "`bptt`, float32"]
+    print(f"| cell | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
     for name, cell in CELLS.items():
-        exact, single = largest(cell, jnp.float64), largest(cell, jnp.float32)
-        print(f"| {name} | {exact:.0e} | {single:.0e} |", flush=True)
+        errors = [largest(path, cell, jnp.float64) for path in PATHS.values()]
+        errors += [from_finite_differences(cell), from_torch(name, cell)]
+        errors.append(largest(by_bptt, cell, jnp.float32))
+        row = ["" if error is None else f"{error:.0e}" for error in errors]
+        print(f"| {name} | {' | '.join(row)} |", flush=True)
+        jax.clear_caches()  # a process holds only so many compiled programs
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
     main()

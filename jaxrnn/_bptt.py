@@ -188,6 +188,7 @@ def bptt(
     dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
     cotangents = (dlast, check_like("dys", dys, ys))
     dparams, dsequence = _backward(cell, reverse, saved, cotangents)
+    dparams = check_like("dparams of cell.adjoint.accumulate", dparams, params)
     dxs = dsequence.xs
 
     # An initial state that the parameters determine passes its gradient on to them.

@@ -74,11 +74,11 @@ def scan_by_lag(
         # entry at the first step only, so what rolls over is zero.
         dstates = jax.tree.map(lambda d: jnp.roll(d, 1, axis=0), dstates)
         _, pull = jax.vjp(step, wide, state)
-        explicit, dstates = jax.vmap(pull)((dstates, every_lag(dy).at[0].set(dy)))
+        explicit, dstates = jax.vmap(pull)((dstates, every_lag(dy).at[:1].set(dy)))
         return (jax.tree.map(jnp.add, dparams, explicit), dstates), observe(dstates)
 
     # The roll before the first step turns the last entry into lag 0.
-    dstates = jax.tree.map(lambda d: every_lag(d).at[-1].set(d), dlast)
+    dstates = jax.tree.map(lambda d: every_lag(d).at[-1:].set(d), dlast)
     carry = (jax.tree.map(every_lag, wide), dstates)
     inputs = (states, dys, sequence.xs, sequence.mask, sequence.resets)
     (dparams, dstates), observed = lax.scan(body, carry, inputs, reverse=not reverse)

@@ -35,9 +35,11 @@ def _norm(tree: Any) -> Array:
     """L2 norm ``()`` of all entries of a pytree, in accumulation dtype."""
     vector = flat(tree)
     vector = vector.astype(accumulation_dtype(vector.dtype))
-    # Scaled, since gradients that vanish or explode have squares out of range.
+    # Scaled, since gradients that vanish or explode have squares out of range; by no
+    # more than what has a reciprocal, as a quotient may be a product with it.
     largest = jnp.abs(vector).max(initial=0)
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+    tiny = jnp.finfo(vector.dtype).tiny
+    scale = jnp.where(jnp.isfinite(largest), jnp.clip(largest, tiny, 1 / tiny), 1)
     return scale * jnp.sqrt(jnp.square(vector / scale).sum())
 
 

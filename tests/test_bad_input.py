@@ -23,6 +23,20 @@ RUNS = {
 runs = pytest.mark.parametrize("run", RUNS)
 
 
+def test_an_adjoint_that_sums_over_the_wrong_axes_is_named():
+    """Unbatched it would be a number, and adding to zeros would hide that."""
+    cell = jaxrnn.elman(H)
+
+    def accumulate(params, xs, residuals, da_xs):
+        dparams, dxs = cell.adjoint.accumulate(params, xs, residuals, da_xs)
+        return dparams._replace(b=da_xs.sum((0, 1))), dxs
+
+    wrong = cell._replace(adjoint=cell.adjoint._replace(accumulate=accumulate))
+    params = cell.init(jax.random.key(0), I)
+    with pytest.raises(ValueError, match=r"accumulate\.b must have shape \(5,\)"):
+        jaxrnn.bptt(wrong, params, jnp.ones((T, I)), jnp.ones((T, H)))
+
+
 def setup(name, run):
     cell = CELLS[name].cell
     case = problem(cell)

@@ -451,6 +451,17 @@ def test_code_in_the_document_runs():
     np.testing.assert_allclose(scope["factor"], predicted, rtol=0.03)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_norms_at_the_ends_of_the_range(dtype):
+    """Eagerly too, where a quotient becomes a product with the reciprocal."""
+    info = jnp.finfo(dtype)
+    for largest in (float(info.max) / 4, float(info.tiny) * 4):
+        norm = diagnostics.gradient_norms({"a": jnp.full((4,), largest, dtype)}).total
+        np.testing.assert_allclose(norm, 2 * np.asarray(largest, dtype), rtol=1e-6)
+    infinite = diagnostics.gradient_norms({"a": jnp.full((8,), info.max, dtype)}).total
+    assert infinite == np.inf
+
+
 @pytest.fixture
 def axes():
     _, axes = plt.subplots()

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, B, H, T, assert_close, learned_start, problem
+from cases import CELLS, B, H, I, T, assert_close, learned_start, problem
 
 import jaxrnn
 
@@ -162,6 +162,15 @@ def test_the_three_step_expansions_term_by_term():
         np.testing.assert_allclose(by_lag.w_x[lag], terms_x[lag], rtol=1e-11)
     np.testing.assert_allclose(sum(terms_s), dparams.w_h, rtol=1e-11)
     np.testing.assert_allclose(sum(terms_x), dparams.w_x, rtol=1e-11)
+
+
+def test_no_step_has_no_lag():
+    cell = jaxrnn.elman(H)
+    params = cell.init(jax.random.key(0), I)
+    by_lag = jaxrnn.gradient_by_lag(
+        cell, params, jnp.ones((0, B, I)), jnp.ones((0, B, H))
+    )
+    assert by_lag.w_h.shape == (0, H, H)
 
 
 def test_lags_count_masked_steps_and_stop_at_resets():

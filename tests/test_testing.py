@@ -183,6 +183,17 @@ def changed_accumulate(change):
     return mutate
 
 
+def fixed_axes(cell):
+    """Right with one batch dimension and with none, and wrong with two."""
+
+    def accumulate(params, xs, residuals, da_xs):
+        dparams, dxs = cell.adjoint.accumulate(params, xs, residuals, da_xs)
+        b = dparams.b if da_xs.ndim < 4 else da_xs[0].sum((0, 1))
+        return dparams._replace(b=b), dxs
+
+    return with_adjoint(cell, accumulate=accumulate)
+
+
 def wraps_around(cell):
     """At the first step, h_{-1} is read as h_{T-1}."""
 
@@ -267,6 +278,12 @@ PLANTED = {
         changed_accumulate(lambda dp, dxs: (dp, 0 * dxs)),
         "accumulate against jax.vjp of project and step",
         "dxs",
+    ),
+    "a sum over two axes": (
+        jaxrnn.elman,
+        fixed_axes,
+        "accumulate against jax.vjp of project and step",
+        "dparams.b",
     ),
     "h_{-1} read as h_{T-1}": (
         jaxrnn.elman,
@@ -357,7 +374,21 @@ def cut(cell, params, xs, state=None, **flags):
     return jaxrnn.unroll(cell, params, xs, lax.stop_gradient(state), **flags)
 
 
+def when(condition):
+    """Doubles the outputs under a condition on the inputs and the state."""
+
+    def run(cell, params, xs, state=None, **flags):
+        last, ys = jaxrnn.unroll(cell, params, xs, state, **flags)
+        return last, ys * 2 if condition(xs, state) else ys
+
+    return run
+
+
 UNROLLS = {
+    "one step": (when(lambda xs, state: len(xs) == 1), "streaming", "ys"),
+    "two batch dimensions": (when(lambda xs, state: xs.ndim == 4), "streaming", "ys"),
+    "no batch dimension": (when(lambda xs, state: xs.ndim == 2), "streaming", "ys"),
+    "no state": (when(lambda xs, state: state is None), "streaming", "ys"),
     # NaN in the padding: times zero it is NaN.
     "mask multiplied instead of selected": (
         loop_unroll(multiply, select),
@@ -479,6 +510,40 @@ def test_a_result_that_is_missing_is_named():
     assert any(STEPS[3] in note for note in e.value.__notes__)
 
 
+def test_nan_in_one_run_is_not_hidden_by_the_next():
+    """The cell gives NaN at a state that it reaches in reverse only."""
+    cell = jaxrnn.elman(H)._replace(adjoint=None)
+    seen = []
+
+    def remember(cell, params, xs, state=None, *, reverse=False, **flags):
+        last, ys = jaxrnn.unroll(cell, params, xs, state, reverse=reverse, **flags)
+        if reverse:
+            jax.debug.callback(lambda y: seen.append(float(y)), ys[1, 0, 0])
+        return last, ys
+
+    check_cell(cell, unroll_fn=remember, properties=["streaming"])
+    value = seen[-1]
+
+    def step(params, state, a_x):
+        met = abs(state[..., :1] - value) < 1e-9
+        return cell.step(params, jnp.where(met, jnp.nan, state), a_x)
+
+    with pytest.raises(AssertionError, match=r"streaming \(reverse\): .*nan"):
+        check_cell(cell._replace(step=step), properties=["streaming"])
+
+
+def test_kinks_near_the_point_raise_no_alarm():
+    """With this seed a kink lies within the smallest step of the first direction."""
+    for seed in (2, 3):
+        cell = jaxrnn.elman(H, activation=jax.nn.relu)
+        check_cell(cell, seed=seed, num_steps=5, properties=["finite differences"])
+
+
+def test_planted_nan_is_no_matter_to_debug_nans():
+    with jax.debug_nans(True):
+        check_cell(jaxrnn.elman(H), properties=["masks"])
+
+
 def test_a_report_is_a_table():
     report = check_cell(jaxrnn.lstm(H), properties=[STEPS[3]])
     lines = str(report).splitlines()
@@ -516,6 +581,9 @@ def test_the_settings_of_the_caller_are_left_alone():
     ("arguments", "error", "message"),
     [
         ({"cell": jaxrnn.dense(3)}, TypeError, "cell must be a Cell"),
+        ({"properties": "masks"}, TypeError, "properties must be a list of names"),
+        ({"unroll_fn": None}, TypeError, "unroll_fn must be an unroll, got None"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"properties": ["mask"]}, ValueError, r"properties must be among .*'mask'"),
         ({"num_steps": 2}, ValueError, "num_steps must be at least 3, got 2"),
         ({"batch_size": 2}, ValueError, "batch_size must be at least 3, got 2"),
