@@ -21,7 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ._base import Cell, UnrollFn
-from ._cell_properties import PROPERTIES, Comparison, draw, with_state
+from ._cell_problem import Comparison, draw, with_state
+from ._cell_properties import PROPERTIES
 from ._checks import check_cell as _check_is_cell
 from ._checks import check_size
 from ._typing import Params

@@ -1,0 +1,107 @@
+"""What :func:`jaxrnn.testing.check_cell` runs a cell on, and what it compares."""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._base import Cell, UnrollFn
+from ._typing import Array, Params, State
+from ._unroll import unroll
+
+STEP, SEQUENCE, DIFFERENCES = 1e-12, 1e-10, 1e-7
+"""Tolerances in float64: for one step, for sequences, for finite differences."""
+
+
+# Every program runs once.
+quick_jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        "xla_backend_optimization_level": 0,
+        "xla_llvm_disable_expensive_passes": True,
+    },
+)
+
+
+class Comparison(NamedTuple):
+    """Two pytrees that should be equal."""
+
+    leaf: str  # what the pytrees are
+    got: Any
+    expected: Any
+    tolerance: float
+    options: str = ""
+
+
+class Problem(NamedTuple):
+    """Random arguments of an unroll, and cotangents of what it returns."""
+
+    cell: Cell
+    unroll_fn: UnrollFn
+    params: Params
+    xs: Array  # (T, B, I)
+    mask: np.ndarray  # (T, B), the last row masked entirely
+    resets: np.ndarray  # (T, B), the first row reset at once
+    state: State = None  # this and what follows is for :func:`with_state` to fill in
+    dstate: State = None
+    dys: Any = None  # (T, B, O)
+
+
+def random_like(rng: np.random.Generator, tree: Any) -> Any:
+    """A pytree of normal numbers with the shapes and dtypes of ``tree``."""
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), tree
+    )
+
+
+def draw(
+    seed: int,
+    cell: Cell,
+    unroll_fn: UnrollFn,
+    params: Params | None,
+    input_size: int,
+    num_steps: int,
+    batch_size: int,
+) -> Problem:
+    """Draw a problem in float64."""
+    rng = np.random.default_rng(seed)
+    if params is None:
+        params = cell.init(jax.random.key(seed), input_size, jnp.float64)
+        # A bias of zero would hide a mistake.
+        noise = random_like(rng, params)
+        params = jax.tree.map(lambda p, n: p + 0.3 * n, params, noise)
+    shape = (num_steps, batch_size)
+    xs = jnp.asarray(rng.standard_normal((*shape, input_size)))
+    mask, resets = rng.random(shape) < 0.6, rng.random(shape) < 0.4
+    # A reset at the first step, and one at a masked step with a valid one behind it.
+    mask[0, 0] = resets[0, 0] = True
+    mask[:3, 1], resets[1, 1] = (True, False, True), True
+    mask[:, -1] = False
+    return Problem(cell, unroll_fn, params, xs, mask, resets)
+
+
+def with_state(problem: Problem) -> Problem:
+    """The problem with a state that its cell has reached, and with cotangents."""
+    run = quick_jit(functools.partial(unroll, problem.cell))
+    state, ys = run(problem.params, problem.xs[::-1])
+    dstate, dys = random_like(np.random.default_rng(1), (state, ys))
+    return problem._replace(state=state, dstate=dstate, dys=dys)
+
+
+def compare_all(
+    leaves: Iterable[str],
+    got: tuple[Any, ...],
+    expected: Iterable[Any],
+    tolerance: float,
+    options: str = "",
+) -> Iterator[Comparison]:
+    """One comparison for each of several named pytrees."""
+    leaves = tuple(leaves)
+    if not isinstance(got, tuple) or len(got) != len(leaves):
+        found = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__
+        raise AssertionError(f"expected ({', '.join(leaves)}), got {found}")
+    for leaf, a, e in zip(leaves, got, expected, strict=True):
+        yield Comparison(leaf, a, e, tolerance, options)

@@ -1,0 +1,220 @@
+"""What ``check_cell`` checks of whole sequences: values, gradients, masks, resets."""
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._bptt import bptt
+from ._cell_problem import (
+    DIFFERENCES,
+    SEQUENCE,
+    Comparison,
+    Problem,
+    compare_all,
+    quick_jit,
+    random_like,
+)
+from ._finite_differences import directional_derivatives
+from ._typing import Array
+from ._unroll import unroll
+
+RESULTS = ("state", "ys", "dparams", "dxs", "dstate0")
+
+
+_DIRECTIONS = ((False, "forward"), (True, "reverse"))
+
+
+def _flags(problem: Problem, mask: bool, resets: bool) -> dict[str, Any]:
+    return {
+        "mask": problem.mask if mask else None,
+        "resets": problem.resets if resets else None,
+    }
+
+
+def _loop(problem: Problem, mask: Any, resets: Any, reverse: bool) -> Callable:
+    """The loop that :func:`jaxrnn.unroll` equals, over time and rows, in Python."""
+    cell = problem.cell
+    num_steps, num_rows = problem.xs.shape[:2]
+    nothing = jnp.zeros_like(problem.dys[0, 0])
+    step = jax.jit(lambda params, s, x: cell.step(params, s, cell.project(params, x)))
+
+    def run(params, xs, state):
+        states, columns = [], []
+        for row in range(num_rows):
+            s = jax.tree.map(lambda leaf, row=row: leaf[row], state)
+            ys = [nothing] * num_steps
+            for t in reversed(range(num_steps)) if reverse else range(num_steps):
+                start = t + 1 if reverse else t
+                if resets is not None and start < num_steps and resets[start, row]:
+                    s = cell.initial_state(params)
+                if mask is None or mask[t, row]:
+                    s, ys[t] = step(params, s, xs[t, row])
+            states.append(s)
+            columns.append(jnp.stack(ys))
+        last = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        return last, jnp.stack(columns, axis=1)
+
+    return run
+
+
+def _values_and_gradients(problem: Problem, run: Callable, *args: Any) -> Any:
+    values, pull = jax.vjp(run, *args)
+    return *values, *pull((problem.dstate, problem.dys))
+
+
+def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Comparison]:
+    flags = _flags(problem, mask=mask, resets=resets)
+    xs, state = problem.xs, problem.state
+    if mask:
+        xs = jnp.where(problem.mask[..., None], xs, jnp.nan)
+    for reverse, direction in _DIRECTIONS:
+        if resets and not reverse:
+            # The first row is reset before its first step: its state must not matter.
+            state = jax.tree.map(lambda s: s.at[0].set(jnp.nan), problem.state)
+        else:
+            state = problem.state
+        args = (problem.params, xs, state)
+
+        def unrolled(params, xs, state, reverse=reverse):
+            return problem.unroll_fn(
+                problem.cell, params, xs, state, **flags, reverse=reverse
+            )
+
+        run = functools.partial(_values_and_gradients, problem, unrolled)
+        got = quick_jit(run)(*args)
+        loop = _loop(problem, **flags, reverse=reverse)
+        expected = _values_and_gradients(problem, loop, *args)
+        yield from compare_all(RESULTS, got, expected, SEQUENCE, direction)
+
+
+def streaming(problem: Problem) -> Iterator[Comparison]:
+    """One step at a time, in chunks, or all at once; with any batch dimensions."""
+    yield from _against_loop(problem, mask=False, resets=False)
+    unroll_fn = functools.partial(problem.unroll_fn, problem.cell)
+
+    def chunks(params, xs, state):
+        state, first = unroll_fn(params, xs[:1], state)
+        state, second = unroll_fn(params, xs[1:], state)
+        return state, jnp.concatenate([first, second])
+
+    def two_dims(params, xs, state):
+        state = jax.tree.map(lambda leaf: leaf[None], state)
+        state, ys = unroll_fn(params, xs[:, None], state)
+        return jax.tree.map(lambda leaf: leaf[0], state), ys[:, 0]
+
+    def rows(params, xs, state):
+        run = jax.vmap(unroll_fn, in_axes=(None, 1, 0), out_axes=(0, 1))
+        return run(params, xs, state)
+
+    def compare(actual, expected, *args):
+        def both(*args):
+            return tuple(
+                _values_and_gradients(problem, f, *args) for f in (actual, expected)
+            )
+
+        return quick_jit(both)(*args)
+
+    args = (problem.params, problem.xs, problem.state)
+    others = {
+        "in chunks": chunks,
+        "two batch dimensions": two_dims,
+        "no batch dimension": rows,
+    }
+    for options, run in others.items():
+        got, expected = compare(run, unroll_fn, *args)
+        yield from compare_all(RESULTS, got, expected, SEQUENCE, options)
+
+    def initial(params, xs):
+        batch = xs.shape[1:-1]
+        return unroll_fn(params, xs, problem.cell.initial_state(params, batch))
+
+    got, expected = compare(unroll_fn, initial, *args[:2])
+    yield from compare_all(RESULTS[:4], got, expected, SEQUENCE, "no state given")
+
+
+def masks(problem: Problem) -> Iterator[Comparison]:
+    """A masked step holds the state and gives zero, though its input is NaN."""
+    yield from _against_loop(problem, mask=True, resets=False)
+
+
+def resets(problem: Problem) -> Iterator[Comparison]:
+    """A reset restores the initial state, though the state before it is NaN."""
+    yield from _against_loop(problem, mask=False, resets=True)
+
+
+def masks_and_resets(problem: Problem) -> Iterator[Comparison]:
+    """Both at once."""
+    yield from _against_loop(problem, mask=True, resets=True)
+
+
+def _by_hand_and_by_jax(problem: Problem, **flags: Any) -> tuple[Any, Any]:
+    cell, dstate, dys = problem.cell, problem.dstate, problem.dys
+
+    def by_hand(params, xs, state):
+        return bptt(cell, params, xs, dys, state, dstate=dstate, **flags)
+
+    def by_jax(*args):
+        _, pull = jax.vjp(lambda *a: unroll(cell, *a, **flags), *args)
+        return pull((dstate, dys))
+
+    args = (problem.params, problem.xs, problem.state)
+    return quick_jit(by_hand)(*args), quick_jit(by_jax)(*args)
+
+
+def bptt_against_grad(problem: Problem) -> Iterator[Comparison]:
+    """The explicit backward pass gives the gradients that JAX derives."""
+    for flagged, (reverse, direction) in itertools.product((False, True), _DIRECTIONS):
+        flags = _flags(problem, mask=flagged, resets=flagged)
+        got, expected = _by_hand_and_by_jax(problem, **flags, reverse=reverse)
+        options = f"{direction}, mask and resets" if flagged else direction
+        yield from compare_all(RESULTS[2:], got, expected, SEQUENCE, options)
+
+
+def _loss(problem: Problem, flags: dict[str, Any], point: Any) -> Array:
+    """The number whose gradient has the problem's cotangents."""
+    values = problem.unroll_fn(problem.cell, *point, **flags)
+    products = jax.tree.map(jnp.vdot, values, (problem.dstate, problem.dys))
+    return jnp.stack(jax.tree.leaves(products)).sum()
+
+
+def _along_random_directions(loss: Callable, point: Any, seed: int) -> Any:
+    """Derivatives along one direction in each leaf: by JAX, and by differences."""
+    leaves, treedef = jax.tree.flatten(random_like(np.random.default_rng(seed), point))
+    directions = [
+        jax.tree.unflatten(
+            treedef, [v if i == j else jnp.zeros_like(v) for j, v in enumerate(leaves)]
+        )
+        for i in range(len(leaves))
+    ]
+    gradient = quick_jit(jax.grad(loss))(point)
+    along = jax.tree.map(jnp.vdot, gradient, jax.tree.unflatten(treedef, leaves))
+    slopes = list(directional_derivatives(loss, point, directions))
+    return along, jax.tree.unflatten(treedef, slopes)
+
+
+def _close(got: Any, expected: Any) -> bool:
+    got, expected = (np.stack(jax.tree.leaves(tree)) for tree in (got, expected))
+    return np.allclose(got, expected, rtol=DIFFERENCES, atol=0)
+
+
+def finite_differences(problem: Problem) -> Iterator[Comparison]:
+    """Derivatives along a random direction in each leaf, without derivatives."""
+    point = (problem.params, problem.xs, problem.state)
+    for flagged, reverse, options in (
+        (False, False, "forward"),
+        (True, True, "reverse, mask and resets"),
+    ):
+        flags = _flags(problem, mask=flagged, resets=flagged)
+        flags["reverse"] = reverse
+        loss = functools.partial(_loss, problem, flags)
+        # A kink within the smallest step of one direction is not of the next ones.
+        for seed in range(3):
+            got, expected = _along_random_directions(loss, point, seed)
+            if _close(got, expected):
+                break
+        yield from compare_all(RESULTS[2:], got, expected, DIFFERENCES, options)

@@ -1,0 +1,186 @@
+"""What ``check_cell`` checks of a cell and its adjoint, one step at a time."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._base import Adjoint
+from ._cell_problem import (
+    STEP,
+    Comparison,
+    Problem,
+    compare_all,
+    quick_jit,
+    random_like,
+)
+from ._typing import Array, Params, State
+from ._unroll import Sequence, entering_states
+
+
+def adjoint_of(problem: Problem) -> Adjoint:
+    """The adjoint that a property which needs one is given."""
+    assert problem.cell.adjoint is not None
+    return problem.cell.adjoint
+
+
+def _shapes(tree: Any, batch_shape: tuple[int, ...] = ()) -> Any:
+    def shape(leaf):
+        return jax.ShapeDtypeStruct((*batch_shape, *leaf.shape), leaf.dtype)
+
+    return jax.tree.map(shape, tree)
+
+
+def _in_float64(tree: Any) -> Any:
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, jnp.float64), tree
+    )
+
+
+def contract(problem: Problem) -> Iterator[Comparison]:
+    """Structures, shapes and dtypes."""
+    cell, batch = problem.cell, problem.xs.shape[1:-1]
+    params = jax.eval_shape(
+        lambda: cell.init(jax.random.key(0), problem.xs.shape[-1], jnp.float64)
+    )
+    yield Comparison("params", params, _in_float64(params), STEP)
+    yield Comparison("params", _shapes(problem.params), params, STEP)
+    one = jax.eval_shape(lambda p: cell.initial_state(p), params)
+    yield Comparison("initial_state", one, _in_float64(one), STEP)
+    state = jax.eval_shape(lambda p: cell.initial_state(p, batch), params)
+    yield Comparison("initial_state", state, _shapes(one, batch), STEP)
+    a_x = jax.eval_shape(cell.project, params, problem.xs[0, 0])
+    a_xs = jax.eval_shape(cell.project, params, problem.xs)
+    yield Comparison("a_xs", a_xs, _shapes(a_x, problem.xs.shape[:-1]), STEP)
+    stepped = jax.eval_shape(cell.step, params, state, _shapes(a_x, batch))
+    y = jax.ShapeDtypeStruct((*batch, cell.output_size), jnp.float64)
+    yield from compare_all(("state", "y"), stepped, (state, y), STEP)
+
+
+def batch_rows(problem: Problem) -> Iterator[Comparison]:
+    """A step of a batch is a step of each row."""
+    cell, params, x = problem.cell, problem.params, problem.xs[0]
+
+    def step(state, x):
+        return cell.step(params, state, cell.project(params, x))
+
+    together = quick_jit(step)(problem.state, x)
+    rows = [
+        quick_jit(step)(jax.tree.map(lambda s, r=r: s[r], problem.state), x[r])
+        for r in range(len(x))
+    ]
+    alone = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    yield from compare_all(("state", "y"), together, alone, STEP)
+
+
+def _each_step(fn: Callable[..., Any], params: Params, *steps: Any) -> Any:
+    """``fn(params, ...)`` for each of T steps on its own."""
+    return jax.vmap(lambda *step: fn(params, *step))(*steps)
+
+
+def _states_and_inputs(problem: Problem, params: Params) -> tuple[State, Array]:
+    """States that enter T steps, and their projected inputs."""
+    states, _, _ = entering_states(
+        problem.cell,
+        problem.params,
+        Sequence(problem.xs, problem.state, problem.state, None, None),
+        reverse=False,
+    )
+    return states, problem.cell.project(params, problem.xs)
+
+
+def forward_against_step(problem: Problem) -> Iterator[Comparison]:
+    """``forward`` gives what ``step`` gives, for one step and for all at once."""
+    cell, adjoint = problem.cell, adjoint_of(problem)
+
+    @quick_jit
+    def run(params):
+        steps = _states_and_inputs(problem, params)
+        return (
+            _each_step(cell.step, params, *steps),
+            _each_step(adjoint.forward, params, *steps),
+            adjoint.forward(params, *steps),
+        )
+
+    stepped, one_by_one, at_once = run(problem.params)
+    names = ("state", "y", "residual")
+    yield from compare_all(names, at_once, one_by_one, STEP, "all steps at once")
+    yield from compare_all(names[:2], one_by_one[:2], stepped, STEP)
+
+
+def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
+    """``backward`` is the transpose of ``step``."""
+    cell, adjoint = problem.cell, adjoint_of(problem)
+
+    @quick_jit
+    def run(params):
+        states, a_xs = _states_and_inputs(problem, params)
+        dstates = random_like(np.random.default_rng(2), states)
+
+        def by_jax(params, state, a_x, dstate, dy):
+            _, pull = jax.vjp(lambda s, a: cell.step(params, s, a), state, a_x)
+            return pull((dstate, dy))
+
+        def by_hand(params, state, a_x, dstate, dy):
+            _, _, residual = adjoint.forward(params, state, a_x)
+            return adjoint.backward(params, residual, dstate, dy)
+
+        steps = (states, a_xs, dstates, problem.dys)
+        return (
+            _each_step(by_hand, params, *steps),
+            by_hand(params, *steps),
+            _each_step(by_jax, params, *steps),
+        )
+
+    by_hand, with_two_dims, by_jax = run(problem.params)
+    names = ("dstate_prev", "da_x")
+    yield from compare_all(names, by_hand, by_jax, STEP)
+    yield from compare_all(names, with_two_dims, by_jax, STEP, "two batch dimensions")
+
+
+def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
+    """``accumulate`` is the transpose of ``project``, and sums what steps add.
+
+    The states that enter the steps are held fixed, and the cotangents ``da_xs`` are
+    those of JAX: a mistake in ``backward`` does not show here.
+    """
+    cell, adjoint = problem.cell, adjoint_of(problem)
+
+    @quick_jit
+    def run(params, xs):
+        states, a_xs = _states_and_inputs(problem, params)
+        cotangents = random_like(np.random.default_rng(2), states), problem.dys
+
+        def steps(params, a_xs):
+            return _each_step(cell.step, params, states, a_xs)
+
+        _, pull_steps = jax.vjp(steps, params, a_xs)
+        implicit, da_xs = pull_steps(cotangents)
+        _, pull_project = jax.vjp(cell.project, params, xs)
+        explicit, dxs = pull_project(da_xs)
+        by_jax = jax.tree.map(jnp.add, implicit, explicit), dxs
+        _, _, residuals = _each_step(adjoint.forward, params, states, a_xs)
+        sequence = (xs, residuals, da_xs)
+        by_hand = adjoint.accumulate(params, *sequence)
+        # With a batch dimension more, and one less.
+        more = jax.tree.map(lambda leaf: leaf[:, None], sequence)
+        rows = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), sequence)
+        of_rows = [
+            adjoint.accumulate(params, *jax.tree.map(lambda leaf, r=r: leaf[r], rows))
+            for r in range(xs.shape[1])
+        ]
+        return by_hand, adjoint.accumulate(params, *more), of_rows, by_jax
+
+    by_hand, with_two_dims, of_rows, by_jax = run(problem.params, problem.xs)
+    names = ("dparams", "dxs")
+    yield from compare_all(names, by_hand, by_jax, STEP)
+    expected = by_jax[0], by_jax[1][:, None]
+    yield from compare_all(names, with_two_dims, expected, STEP, "two batch dimensions")
+    for row in of_rows:
+        shapes = _shapes((by_jax[0], by_jax[1][:, 0]))
+        yield from compare_all(names, _shapes(row), shapes, STEP, "no batch dimension")
+    total = jax.tree.map(lambda *leaves: sum(leaves), *(r[0] for r in of_rows))
+    dxs = jnp.stack([r[1] for r in of_rows], axis=1)
+    yield from compare_all(names, (total, dxs), by_jax, STEP, "no batch dimension")
