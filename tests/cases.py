@@ -50,9 +50,8 @@ CELLS = {
 }
 
 
-# All that the engine can tell apart: a state of one array, a state of two, and a step
-# that needs more of the state than its product with one matrix.
-KINDS = ("elman", "lstm", "gru")
+# All that the engine can tell apart: a state of one array, and a state of two.
+KINDS = ("elman", "lstm")
 
 
 def learned_start(cell):

@@ -83,7 +83,7 @@ def test_a_parameter_outside_the_pre_activation_passes():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["elman-relu", "lstm", "gru", "gru-before"])
-@settings(deadline=None, max_examples=3, derandomize=True)
+@settings(deadline=None, max_examples=2, derandomize=True)
 @given(
     sizes=st.fixed_dictionaries(
         {
