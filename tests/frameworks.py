@@ -145,15 +145,35 @@ def torch_values_and_gradients(case, args, cotangents, lengths=None):
 class Peer(NamedTuple):
     """A cell, and how another framework runs the cell that it equals.
 
-    ``build(input_size, hidden_size, dtype, reverse=False)`` returns a function
-    ``(params, xs, state) -> (state, ys)``. It takes ``mask=`` too in Keras, ``mask=``
-    with the masked steps last in Flax, and ``resets=`` in Haiku. ``build_both`` does
-    the same, less ``reverse``, for the framework's own bidirectional layer.
+    ``convert`` turns our parameters into the framework's. ``build(input_size,
+    hidden_size, dtype, reverse=False)`` returns a function ``(weights, xs, state) ->
+    (state, ys)`` of those. It takes ``mask=`` too in Keras, ``mask=`` with the masked
+    steps last in Flax, and ``resets=`` in Haiku. ``build_both`` does the same, less
+    ``reverse``, for the framework's own bidirectional layer, with a pair of weights.
     """
 
     make: Callable[[int], jaxrnn.Cell]
+    convert: Callable[[Any], Any]
     build: Callable[..., Any]
     build_both: Callable[..., Any] | None = None
+
+    def layer(self, input_size, hidden_size, dtype, reverse=False):
+        """What ``build`` returns, as a function of our parameters."""
+        run = self.build(input_size, hidden_size, dtype, reverse=reverse)
+
+        def from_ours(params, xs, state, **flags):
+            return run(self.convert(params), xs, state, **flags)
+
+        return from_ours
+
+    def both(self, input_size, hidden_size, dtype):
+        """What ``build_both`` returns, as a function of our parameters."""
+        run = self.build_both(input_size, hidden_size, dtype)
+
+        def from_ours(params, xs, state, **flags):
+            return run(tuple(map(self.convert, params)), xs, state, **flags)
+
+        return from_ours
 
 
 def _carry(state):
@@ -217,9 +237,9 @@ def _linen(make, cell, convert, **options):
     def build(input_size, hidden_size, dtype, reverse=False):
         layer = rnn(hidden_size, reverse=reverse, keep_order=True, **shared)
 
-        def run(params, xs, state, mask=None):
+        def run(weights, xs, state, mask=None):
             carry, ys = layer.apply(
-                {"params": {"cell": convert(params)}},
+                {"params": {"cell": weights}},
                 xs,
                 initial_carry=_carry(state),
                 seq_lengths=_lengths(mask),
@@ -232,8 +252,8 @@ def _linen(make, cell, convert, **options):
         pair = (rnn(hidden_size), rnn(hidden_size))
         layer = need("flax.linen").Bidirectional(*pair, **shared)
 
-        def run(params, xs, state, mask=None):
-            forward, backward = ({"cell": convert(p)} for p in params)
+        def run(weights, xs, state, mask=None):
+            forward, backward = ({"cell": own} for own in weights)
             carry, ys = layer.apply(
                 {"params": {"forward_rnn": forward, "backward_rnn": backward}},
                 xs,
@@ -245,7 +265,7 @@ def _linen(make, cell, convert, **options):
 
         return run
 
-    return Peer(make, build, build_both)
+    return Peer(make, convert, build, build_both)
 
 
 # Flax nnx
@@ -284,12 +304,12 @@ def _nnx(make, cell, convert):
     def build(input_size, hidden_size, dtype, reverse=False):
         nnx = need("flax.nnx")
 
-        def run(params, xs, state, mask=None):
+        def run(weights, xs, state, mask=None):
             own = getattr(nnx, cell)(
                 input_size, hidden_size, dtype=dtype, rngs=nnx.Rngs(0)
             )
-            for name, weights in convert(params).items():
-                for kind, weight in weights.items():
+            for name, part in weights.items():
+                for kind, weight in part.items():
                     setattr(getattr(own, name), kind, nnx.Param(weight))
             layer = nnx.RNN(own, time_major=True, reverse=reverse, keep_order=True)
             carry, ys = layer(
@@ -302,7 +322,7 @@ def _nnx(make, cell, convert):
 
         return run
 
-    return Peer(make, build)
+    return Peer(make, convert, build)
 
 
 # Keras
@@ -355,8 +375,8 @@ def _keras(make, layer, convert=list, **options):
     def build(input_size, hidden_size, dtype, reverse=False):
         own = rnn(input_size, hidden_size, dtype, go_backwards=reverse)
 
-        def run(params, xs, state, mask=None):
-            state, ys = call(own, convert(params), xs, state, mask)
+        def run(weights, xs, state, mask=None):
+            state, ys = call(own, weights, xs, state, mask)
             return state, ys[::-1] if reverse else ys
 
         return run
@@ -364,13 +384,13 @@ def _keras(make, layer, convert=list, **options):
     def build_both(input_size, hidden_size, dtype):
         own = rnn(input_size, hidden_size, dtype, both=True)
 
-        def run(params, xs, state, mask=None):
-            weights = [*convert(params.forward), *convert(params.backward)]
-            return call(own, weights, xs, state, mask)
+        def run(weights, xs, state, mask=None):
+            forward, backward = weights
+            return call(own, [*forward, *backward], xs, state, mask)
 
         return run
 
-    return Peer(make, build, build_both)
+    return Peer(make, convert, build, build_both)
 
 
 # Haiku
@@ -415,19 +435,19 @@ def _haiku(make, core, convert):
                 own = hk.ResetCore(own)
             return hk.dynamic_unroll(own, xs, state, reverse=reverse)
 
-        def run(params, xs, state, resets=None):
+        def run(weights, xs, state, resets=None):
             if isinstance(state, jaxrnn.LSTMState):
                 state = hk.LSTMState(hidden=state.h, cell=state.c)
             apply = hk.without_apply_rng(hk.transform(unroll)).apply
             inputs = xs if resets is None else (xs, resets)
-            ys, state = apply(convert(params), inputs, state)
+            ys, state = apply(weights, inputs, state)
             if isinstance(state, hk.LSTMState):
                 state = jaxrnn.LSTMState(h=state.hidden, c=state.cell)
             return state, ys
 
         return run
 
-    return Peer(make, build)
+    return Peer(make, convert, build)
 
 
 # Equinox
@@ -452,9 +472,7 @@ def _equinox(make, cell, convert):
         key = jax.random.key(0)
         blank = getattr(eqx.nn, cell)(input_size, hidden_size, key=key)
 
-        def run(params, xs, state):
-            weights = convert(params)
-
+        def run(weights, xs, state):
             def leaves(own):
                 return [getattr(own, name) for name in weights]
 
@@ -471,7 +489,7 @@ def _equinox(make, cell, convert):
 
         return run
 
-    return Peer(make, build)
+    return Peer(make, convert, build)
 
 
 PEERS = {

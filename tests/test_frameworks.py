@@ -180,8 +180,8 @@ def both_directions(cell, unroll_fn):
 
 
 def peer_there_and_back(peer):
-    there = peer.build(I, H, jnp.float32)
-    back = peer.build(H, H, jnp.float32, reverse=True)
+    there = peer.layer(I, H, jnp.float32)
+    back = peer.layer(H, H, jnp.float32, reverse=True)
 
     def run(params, xs, state, **flags):
         first, xs = there(params[0], xs, state[0], **flags)
@@ -195,7 +195,7 @@ def peer_there_and_back(peer):
 def test_one_layer_equals_other_frameworks(name):
     peer = PEERS[name]
     make_layer = functools.partial(one_layer, peer.make(H))
-    check_against_peer(make_layer, peer.build(I, H, jnp.float32))
+    check_against_peer(make_layer, peer.layer(I, H, jnp.float32))
 
 
 # The tanh of Keras on JAX rounds float64 to float32.
@@ -203,7 +203,7 @@ def test_one_layer_equals_other_frameworks(name):
 def test_one_layer_equals_other_frameworks_in_float64(name):
     peer = PEERS[name]
     make_layer = functools.partial(one_layer, peer.make(H))
-    check_against_peer(make_layer, peer.build(I, H, jnp.float64), jnp.float64)
+    check_against_peer(make_layer, peer.layer(I, H, jnp.float64), jnp.float64)
 
 
 # Those of Flax and Keras follow, with masks.
@@ -235,7 +235,7 @@ def test_both_directions_equal_other_frameworks_at_any_lengths(name):
     peer = PEERS[name]
     mask = jaxrnn.lengths_to_mask(jnp.array(LENGTHS), T)
     make_layer = functools.partial(both_directions, peer.make(H))
-    check_against_peer(make_layer, peer.build_both(I, H, jnp.float32), mask=mask)
+    check_against_peer(make_layer, peer.both(I, H, jnp.float32), mask=mask)
 
 
 @named("haiku")
@@ -243,7 +243,7 @@ def test_resets_equal_the_reset_core_of_haiku(name):
     peer = PEERS[name]
     resets = jax.random.bernoulli(jax.random.key(1), 0.3, (T, B))
     make_layer = functools.partial(one_layer, peer.make(H))
-    check_against_peer(make_layer, peer.build(I, H, jnp.float32), resets=resets)
+    check_against_peer(make_layer, peer.layer(I, H, jnp.float32), resets=resets)
 
 
 def test_the_gru_of_nnx_is_ours_without_the_bias_that_the_reset_gate_multiplies():
@@ -256,4 +256,4 @@ def test_the_gru_of_nnx_is_ours_without_the_bias_that_the_reset_gate_multiplies(
 
         return layer._replace(apply=apply)
 
-    check_against_peer(make_layer, NNX_GRU.build(I, H, jnp.float32))
+    check_against_peer(make_layer, NNX_GRU.layer(I, H, jnp.float32))

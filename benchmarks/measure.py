@@ -1,0 +1,106 @@
+"""Programs compiled, run in turns, and timed; and the machine they ran on."""
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+
+PACKAGES = ["jaxrnn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch"]
+FLAGS = ["XLA_FLAGS", "LD_PRELOAD", "GLIBC_TUNABLES", "OMP_NUM_THREADS"]
+
+
+class Program(NamedTuple):
+    """Something to time: call ``run`` and what it returns is ready."""
+
+    run: Callable[[], Any]
+    compile_seconds: float | None = None
+    memory_bytes: int | None = None  # arguments, outputs and temporaries
+
+
+class Times(NamedTuple):
+    """Seconds of one program."""
+
+    median: float
+    low: float  # first quartile
+    high: float  # third quartile
+    rounds: int
+
+
+def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Program:
+    """``function`` compiled for ``arguments``, with the time and memory it takes."""
+    start = time.perf_counter()
+    executable = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    memory = executable.memory_analysis()
+    return Program(
+        lambda: jax.block_until_ready(executable(*arguments)),
+        seconds,
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes,
+    )
+
+
+def in_turns(
+    programs: dict[str, Program], *, budget: float, least: int = 5, most: int = 60
+) -> dict[str, Times]:
+    """Time programs one after the other, again and again, for ``budget`` seconds.
+
+    A pause before each lets the threads of the one before it go to sleep.
+    """
+    seconds = {name: [] for name in programs}
+    once = 0.0
+    for index in range(2):  # the second round tells how many there will be
+        start = time.perf_counter()
+        for program in programs.values():
+            program.run()
+        once = time.perf_counter() - start
+        if index == 0 and once > budget / 2:
+            break
+    for _ in range(max(least, min(most, int(budget / once)))):
+        for name, program in programs.items():
+            time.sleep(0.003)
+            start = time.perf_counter()
+            program.run()
+            seconds[name].append(time.perf_counter() - start)
+    return {name: summary(each) for name, each in seconds.items()}
+
+
+def summary(seconds: list[float]) -> Times:
+    """Median and quartiles."""
+    low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
+    return Times(median, low, high, len(seconds))
+
+
+def machine() -> dict[str, Any]:
+    """What a figure depends on: device, cores, versions, flags."""
+    device = jax.devices()[0]
+    return {
+        "device": device.device_kind if device.platform != "cpu" else _processor(),
+        "platform": device.platform,
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+        "flags": {name: os.environ[name] for name in FLAGS if os.environ.get(name)},
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            names = [line for line in file if line.startswith("model name")]
+        return names[0].partition(":")[2].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
