@@ -17,6 +17,7 @@ from ._base import Layer as Layer
 from ._base import UnrollFn as UnrollFn
 from ._bptt import bptt as bptt
 from ._bptt import unroll_bptt as unroll_bptt
+from ._bptt import unroll_chunked as unroll_chunked
 from ._cells.elman import ElmanParams as ElmanParams
 from ._cells.elman import elman as elman
 from ._cells.gru import GRUParams as GRUParams
@@ -83,6 +84,7 @@ __all__ = [
     "train",
     "unroll",
     "unroll_bptt",
+    "unroll_chunked",
 ]
 
 __version__ = "0.1.0"

@@ -7,30 +7,26 @@ time, one step takes ``ds_t = dL/ds_t`` and ``dy_t = dL/dy_t`` to::
     da_t     = (ds_t/da_t)^T ds_t     + (dy_t/da_t)^T dy_t
 
 which is ``Adjoint.backward``. The loop keeps no parameter gradient: those are sums
-over all steps of products with ``da_t`` and are formed once, after the loop, by
-``Adjoint.accumulate``. The forward loop, over ``Adjoint.forward``, keeps the residual
-of each step.
+over all steps of products with ``da_t`` and are formed after the steps of a chunk of
+time, in one product for each, by ``Adjoint.accumulate``. How long the chunks are is a
+:class:`~jaxrnn._plan.Plan`; it changes speed and memory, and no value.
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._base import Adjoint, Cell
-from ._checks import check_cell, check_like
+from ._checks import check_cell, check_like, check_size
+from ._chunks import Kept, run_backward, run_forward
+from ._plan import Plan, fast_plan, small_plan
 from ._scan import masked_scan, masked_scan_transposed, zeros_like
 from ._typing import Array, ArrayLike, Params, Residual, State
 from ._unroll import Sequence, prepare
-
-
-class _Saved(NamedTuple):
-    """What the backward pass needs of the forward pass."""
-
-    params: Params
-    sequence: Sequence
-    residuals: Residual  # leaves (T, *B, ...)
 
 
 def _adjoint(cell: Cell) -> Adjoint:
@@ -43,9 +39,13 @@ def _adjoint(cell: Cell) -> Adjoint:
     return cell.adjoint
 
 
-def _forward(
+# The reference: all steps in one scan each way. JAX can differentiate it again, and
+# does: the derivatives of the forms that write in place are those of the reference.
+
+
+def _scan_forward(
     cell: Cell, reverse: bool, params: Params, sequence: Sequence
-) -> tuple[tuple[State, Array], _Saved]:
+) -> tuple[tuple[State, Array], Residual]:
     state, ys, residuals = masked_scan(
         functools.partial(_adjoint(cell).forward, params),
         sequence.state,
@@ -55,13 +55,17 @@ def _forward(
         resets=sequence.resets,
         reverse=reverse,
     )
-    return (state, ys), _Saved(params, sequence, residuals)
+    return (state, ys), residuals
 
 
-def _backward(
-    cell: Cell, reverse: bool, saved: _Saved, cotangents: tuple[State, Array]
-) -> tuple[Params, Sequence]:
-    params, sequence, residuals = saved
+def _scan_backward(
+    cell: Cell,
+    reverse: bool,
+    params: Params,
+    sequence: Sequence,
+    residuals: Residual,
+    cotangents: tuple[State, Array],
+) -> tuple[Params, Array, State, State]:
     dstate, dys = cotangents
     adjoint = _adjoint(cell)
 
@@ -78,19 +82,100 @@ def _backward(
         reverse=reverse,
     )
     dparams, dxs = adjoint.accumulate(params, sequence.xs, residuals, da_xs)
-    return dparams, Sequence(xs=dxs, state=dstate, fresh=dfresh, mask=None, resets=None)
+    return dparams, dxs, dstate, dfresh
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _scan_gradients(
+    cell: Cell,
+    reverse: bool,
+    params: Params,
+    sequence: Sequence,
+    cotangents: tuple[State, Array],
+) -> tuple[Params, Array, State, State]:
+    _, residuals = _scan_forward(cell, reverse, params, sequence)
+    return _scan_backward(cell, reverse, params, sequence, residuals, cotangents)
+
+
+class _Saved(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    params: Params
+    sequence: Sequence
+    kept: Kept  # a function of the other two, and so without a tangent of its own
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _forward(
+    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[tuple[State, Array], Kept]:
+    return run_forward(cell, plan, reverse, params, sequence)
+
+
+@_forward.defjvp
+def _forward_jvp(cell, plan, reverse, primals, tangents):
+    values, kept = _forward(cell, plan, reverse, *primals)
+
+    def reference(params, sequence):
+        return _scan_forward(cell, reverse, params, sequence)[0]
+
+    _, dvalues = jax.jvp(reference, primals, tangents)
+    return (values, kept), (dvalues, jax.tree.map(_no_tangent, kept))
+
+
+def _no_tangent(leaf: Array) -> Array | np.ndarray:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def _backward(
+    cell: Cell,
+    plan: Plan,
+    reverse: bool,
+    saved: _Saved,
+    cotangents: tuple[State, Array],
+) -> tuple[Params, Array, State, State]:
+    return run_backward(cell, plan, reverse, *saved, cotangents)
+
+
+@_backward.defjvp
+def _backward_jvp(cell, plan, reverse, primals, tangents):
+    gradients = _backward(cell, plan, reverse, *primals)
+    (saved, cotangents), (dsaved, dcotangents) = primals, tangents
+    _, dgradients = jax.jvp(
+        functools.partial(_scan_gradients, cell, reverse),
+        (saved.params, saved.sequence, cotangents),
+        (dsaved.params, dsaved.sequence, dcotangents),
+    )
+    return gradients, dgradients
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _unroll(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence
+    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, Array]:
-    values, _ = _forward(cell, reverse, params, sequence)
-    return values
+    # No gradient is asked for: nothing is kept.
+    plan = plan._replace(recompute=True)
+    return run_forward(cell, plan, reverse, params, sequence)[0]
 
 
-_unroll.defvjp(_forward, _backward)
+def _unroll_forward(cell, plan, reverse, params, sequence):
+    values, kept = _forward(cell, plan, reverse, params, sequence)
+    return values, _Saved(params, sequence, kept)
 
+
+def _unroll_backward(cell, plan, reverse, saved, cotangents):
+    dparams, dxs, dstate, dfresh = _backward(cell, plan, reverse, saved, cotangents)
+    return dparams, Sequence(dxs, dstate, dfresh, mask=None, resets=None)
+
+
+_unroll.defvjp(_unroll_forward, _unroll_backward)
+
+
+def _fast_plan(cell: Cell, params: Params, xs: Array) -> Plan:
+    a_xs = jax.eval_shape(cell.project, params, xs)
+    return fast_plan(len(xs), math.prod(xs.shape[1:-1]), a_xs.shape[-1])
 
 def unroll_bptt(
     cell: Cell,
@@ -136,7 +221,76 @@ def unroll_bptt(
     """
     _adjoint(cell)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    return _unroll(cell, reverse, params, sequence)
+    plan = _fast_plan(cell, params, sequence.xs)
+    return _reverse_mode(cell, plan, reverse, params, sequence)
+
+
+def _reverse_mode(
+    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[State, Array]:
+    """``_unroll``, and where to go if forward mode comes instead."""
+    try:
+        return _unroll(cell, plan, reverse, params, sequence)
+    except TypeError as error:
+        if "custom_vjp" not in str(error):
+            raise
+        raise TypeError(
+            "unroll_fn must allow forward-mode differentiation (jvp) here, got one with "
+            "a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
+            "layer, or call jaxrnn.unroll"
+        ) from error
+
+
+def unroll_chunked(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+    chunk_size: int | None = None,
+) -> tuple[State, Array]:
+    """:func:`unroll_bptt` for sequences so long that memory is what binds.
+
+    Time is cut into chunks. The forward pass keeps the state before each chunk, and
+    the backward pass runs each chunk once more, for its residuals. So beside inputs,
+    outputs and their gradients there are residuals and pre-activations of one chunk,
+    and ``T / chunk_size`` states: of the order of ``sqrt(T)`` for the default. One more
+    forward pass is the price.
+
+    Args:
+        cell: what to run; must have an ``adjoint``.
+        params, xs, state, mask, resets, reverse: see :func:`unroll`.
+        chunk_size: steps in a chunk; None takes about ``sqrt(T)``. To set it for a
+            layer, pass ``functools.partial(unroll_chunked, chunk_size=...)``.
+
+    Returns:
+        ``(state, ys)``, see :func:`unroll`; the same values and gradients.
+
+    Raises:
+        ValueError: ``chunk_size`` is below 1, or as in :func:`unroll_bptt`.
+        TypeError: ``chunk_size`` is not an int, or as in :func:`unroll_bptt`.
+
+    References:
+        Chen et al., Training deep nets with sublinear memory cost, 2016.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.gru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> def loss(params):
+    ...     _, ys = jaxrnn.unroll_chunked(cell, params, jax.numpy.ones((1000, 2)))
+    ...     return ys.sum()
+    >>> jax.grad(loss)(params).w_h.shape
+    (5, 15)
+    """
+    _adjoint(cell)
+    if chunk_size is not None:
+        chunk_size = check_size("chunk_size", chunk_size)
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    plan = small_plan(len(sequence.xs), chunk_size)
+    return _reverse_mode(cell, plan, reverse, params, sequence)
 
 
 def bptt(
@@ -184,19 +338,19 @@ def bptt(
     """
     _adjoint(cell)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    (last, ys), saved = _forward(cell, reverse, params, sequence)
+    plan = _fast_plan(cell, params, sequence.xs)
+    (last, ys), kept = _forward(cell, plan, reverse, params, sequence)
     dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
     cotangents = (dlast, check_like("dys", dys, ys))
-    dparams, dsequence = _backward(cell, reverse, saved, cotangents)
+    saved = _Saved(params, sequence, kept)
+    dparams, dxs, dstate0, dfresh = _backward(cell, plan, reverse, saved, cotangents)
     dparams = check_like("dparams of cell.adjoint.accumulate", dparams, params)
-    dxs = dsequence.xs
 
     # An initial state that the parameters determine passes its gradient on to them.
-    dfresh = dsequence.fresh
     if state is None:
-        dfresh = jax.tree.map(jnp.add, dfresh, dsequence.state)
+        dfresh = jax.tree.map(jnp.add, dfresh, dstate0)
     _, pull = jax.vjp(
         lambda params: cell.initial_state(params, dxs.shape[1:-1]), params
     )
     dparams = jax.tree.map(jnp.add, dparams, *pull(dfresh))
-    return dparams, dxs, dsequence.state
+    return dparams, dxs, dstate0

@@ -99,30 +99,19 @@ def masked_scan(
     return state, ys, residuals
 
 
-def masked_scan_transposed(
+def masked_step_transposed(
     backward: Callable[[State, Any], tuple[State, Any]],
-    dstate: State,
-    dys: Any,
-    *,
-    mask: Array | None,
-    resets: Array | None,
-    reverse: bool,
-) -> tuple[State, State, Any]:
-    """Scan the transpose of a step against the order of :func:`masked_scan`.
+) -> Callable[[tuple[State, State], Any], tuple[tuple[State, State], Any]]:
+    """The transpose of :func:`masked_step`, as a body for ``lax.scan``.
 
-    Each line of the body is the transpose of one of :func:`masked_step`, from the
-    last to the first: a held state hands its cotangent on, a replaced state hands it
-    to ``fresh``.
+    Each line is the transpose of one of :func:`masked_step`, from the last to the
+    first: a held state hands its cotangent on, a replaced state hands it to ``fresh``.
 
     Args:
         backward: ``(dstate, dy) -> (dstate_prev, da)``; ``dy`` may carry residuals.
-        dstate: cotangent of the final state.
-        dys: pytree with leaves ``(T, *B, ...)``.
-        mask, resets, reverse: as they were given to :func:`masked_scan`.
 
     Returns:
-        ``(dstate, dfresh, das)``: cotangents of the first state, of the fresh state
-        and of the inputs of all steps.
+        ``((dstate, dfresh), (dy, valid, reset)) -> ((dstate_prev, dfresh), da)``.
     """
 
     def body(carry, inputs):
@@ -138,6 +127,31 @@ def masked_scan_transposed(
             dprevious = select(reset, none, dprevious)
         return (dprevious, dfresh), da
 
+    return body
+
+
+def masked_scan_transposed(
+    backward: Callable[[State, Any], tuple[State, Any]],
+    dstate: State,
+    dys: Any,
+    *,
+    mask: Array | None,
+    resets: Array | None,
+    reverse: bool,
+) -> tuple[State, State, Any]:
+    """Scan the transpose of a step against the order of :func:`masked_scan`.
+
+    Args:
+        backward: see :func:`masked_step_transposed`.
+        dstate: cotangent of the final state.
+        dys: pytree with leaves ``(T, *B, ...)``.
+        mask, resets, reverse: as they were given to :func:`masked_scan`.
+
+    Returns:
+        ``(dstate, dfresh, das)``: cotangents of the first state, of the fresh state
+        and of the inputs of all steps.
+    """
+    body = masked_step_transposed(backward)
     carry = (dstate, zeros_like(dstate))
     carry, das = lax.scan(body, carry, (dys, mask, resets), reverse=not reverse)
     return *carry, das

@@ -17,10 +17,11 @@ PACKAGE = ROOT / "jaxrnn"
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
     ["_typing"],
-    ["_base", "_precision", "_rows"],
+    ["_base", "_plan", "_precision", "_rows"],
     ["_checks", "_finite_differences"],
     ["_scan", "_influence", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
+    ["_chunks"],
     ["_bptt", "_gradient_by_lag", "_rtrl", "_layers", "_time_distributed"],
     ["_gradient_norms", "_jacobians", "_gates", "_cell_problem"],
     ["_step_properties", "_sequence_properties"],

@@ -1,0 +1,49 @@
+"""How an unroll cuts time into chunks: the one place where shapes decide.
+
+Every rule here is a measurement of ``benchmarks/compare.py``; docs/performance.md has
+the figures.
+"""
+
+import math
+from typing import NamedTuple
+
+# Up to this many projected numbers (T B A) a run stays in the caches, and is whole.
+WHOLE = 2**20
+
+# Rows (K B) of a chunk: enough for an efficient product, few enough for the caches.
+ROWS = 768
+
+
+class Plan(NamedTuple):
+    """How to run over time."""
+
+    chunk_size: int  # K, steps whose inputs are projected at once
+    recompute: bool  # keep the states between chunks, not the residuals of all steps
+
+
+def fast_plan(num_steps: int, batch_size: int, width: int) -> Plan:
+    """The fastest plan, for ``width`` A projected numbers a step and row."""
+    if num_steps * batch_size * width <= WHOLE:
+        return Plan(max(num_steps, 1), recompute=False)
+    return Plan(_even(num_steps, max(ROWS // batch_size, 1)), recompute=False)
+
+
+def small_plan(num_steps: int, chunk_size: int | None) -> Plan:
+    """A plan that keeps little: about ``sqrt(T)`` steps a chunk if none is given."""
+    if chunk_size is None:
+        chunk_size = _even(num_steps, max(math.isqrt(num_steps), 1))
+    return Plan(min(chunk_size, max(num_steps, 1)), recompute=True)
+
+
+def _even(num_steps: int, chunk_size: int) -> int:
+    """A chunk size near the one asked for, that leaves no remainder if there is one.
+
+    A remainder is a second copy of the loop to compile.
+    """
+    if chunk_size >= num_steps:
+        return max(num_steps, 1)
+    least = -(-num_steps // chunk_size)
+    for count in range(least, 2 * least):
+        if num_steps % count == 0:
+            return num_steps // count
+    return -(-num_steps // least)
