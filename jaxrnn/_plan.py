@@ -10,8 +10,14 @@ from typing import NamedTuple
 # Up to this many projected numbers (T B A) a run stays in the caches, and is whole.
 WHOLE = 2**20
 
-# Rows (K B) of a chunk: enough for an efficient product, few enough for the caches.
-ROWS = 768
+# Projected numbers (K B A) of a chunk, and the bounds of its rows (K B): enough for an
+# efficient product, few enough for the caches.
+CHUNK = 3 * 2**17
+LEAST_ROWS, MOST_ROWS = 640, 2048
+
+# Up to this many entries a matrix is transposed before the loop that multiplies by its
+# transpose; beyond, that costs the product more than it gains.
+TRANSPOSED = 2**17
 
 
 class Plan(NamedTuple):
@@ -25,7 +31,8 @@ def fast_plan(num_steps: int, batch_size: int, width: int) -> Plan:
     """The fastest plan, for ``width`` A projected numbers a step and row."""
     if num_steps * batch_size * width <= WHOLE:
         return Plan(max(num_steps, 1), recompute=False)
-    return Plan(_even(num_steps, max(ROWS // batch_size, 1)), recompute=False)
+    rows = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
+    return Plan(_even(num_steps, max(rows // batch_size, 1)), recompute=False)
 
 
 def small_plan(num_steps: int, chunk_size: int | None) -> Plan:

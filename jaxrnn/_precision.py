@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._plan import TRANSPOSED
 from ._typing import Array, DTypeLike, Params
 
 
@@ -35,13 +36,11 @@ def dot(x: Array, w: Array) -> Array:
 
 def dot_transposed(da: Array, w: Array) -> Array:
     """``da (..., A) @ w.T``: pulls a cotangent back through :func:`dot`."""
-    contract = (((da.ndim - 1,), (1,)), ((), ()))
-    return lax.dot_general(
-        da.astype(w.dtype),
-        w,
-        contract,
-        preferred_element_type=accumulation_dtype(w.dtype),
-    )
+    w_t = w.T
+    if w.size <= TRANSPOSED:
+        # In a loop, XLA then transposes once, before it, instead of in every product.
+        w_t = lax.optimization_barrier(w_t)
+    return dot(da, w_t)
 
 
 def outer_sum(xs: Array, das: Array, like: Array) -> Array:

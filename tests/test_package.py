@@ -17,7 +17,8 @@ PACKAGE = ROOT / "jaxrnn"
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
     ["_typing"],
-    ["_base", "_plan", "_precision", "_rows"],
+    ["_base", "_plan", "_rows"],
+    ["_precision"],
     ["_checks", "_finite_differences"],
     ["_scan", "_influence", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],

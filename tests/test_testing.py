@@ -122,12 +122,11 @@ def elman_with(**parts):
 
 
 def dropped_term(cell):
-    """The gradient of c misses what goes through h."""
+    """The gradient of c misses what comes from later steps."""
 
     def backward(params, residual, dstate, dy):
-        return cell.adjoint.backward(
-            params, residual._replace(m=jnp.ones_like(residual.m)), dstate, dy
-        )
+        later = jnp.zeros_like(dstate.c)
+        return cell.adjoint.backward(params, residual, dstate._replace(c=later), dy)
 
     return with_adjoint(cell, backward=backward)
 
