@@ -1,13 +1,15 @@
 """jaxrnn against every installed peer: speed, memory, compile time, error.
 
     pip install -e ".[compare,test]"
-    python benchmarks/compare.py [--quick] [--cells lstm] [--shapes S1 R1] [--modes train]
+    python benchmarks/compare.py [--quick | --check] [--cells lstm] [--shapes S1 R1]
 
 Every program of a row runs in turns with the others, so that the machine's noise meets
 all of them; ratios are of medians. Modes: ``forward``; ``train``, the value and the
 gradients of parameters, inputs and initial state; ``step``, one streaming step. Writes
 ``benchmarks/results/<name>.json`` with everything and ``<name>.md`` with the tables.
-``--quick`` takes less than three minutes. On a GPU the same command runs cuDNN too.
+``--quick`` takes less than three minutes. ``--check`` needs no peers: it fails if the
+fast path is not faster than ``jax.grad`` through the plain unroll, or not smaller. On a
+GPU the same command runs cuDNN too.
 """
 
 import argparse
@@ -15,6 +17,7 @@ import json
 import math
 import pathlib
 import statistics
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +45,14 @@ QUICK = {
     "shapes": ["S1", "S3", "R1", "L2"],
     "modes": ["forward", "train"],
 }
+MARGINS = {"lstm": (1.2, 2.2), "gru": (1.1, 1.5), "elman": (0.9, 0.9)}  # of --check
 LONG = 10_000  # steps from which on only we and the textbook scan run
 
 
 def main():
     options = arguments()
+    if options.check:
+        sys.exit(check(options))
     known = contestants()
     record = {"machine": machine(), "rows": []}
     print(json.dumps(record["machine"], indent=1), flush=True)
@@ -69,6 +75,7 @@ def main():
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="under three minutes")
+    parser.add_argument("--check", action="store_true", help="ours alone, and fail")
     parser.add_argument("--cells", nargs="+", choices=CELLS)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES)
     parser.add_argument("--modes", nargs="+", choices=MODES)
@@ -80,6 +87,23 @@ def arguments() -> argparse.Namespace:
         setattr(options, name, getattr(options, name) or default)
     options.budget = options.budget or (4.0 if options.quick else 10.0)
     return options
+
+
+def check(options: argparse.Namespace) -> int:
+    """How many cells miss their margin; margins allow for a busy machine."""
+    ours = [each for each in contestants() if each.name in (OURS, PLAIN)]
+    failed = 0
+    for cell, (time, memory) in MARGINS.items():
+        row = measure(problem(cell, SHAPES["S3"]), "train", ours, options)
+        faster, smaller = ratio(row, PLAIN), ratio(row, PLAIN, "memory")
+        missed = faster < time or smaller < memory
+        failed += missed
+        print(
+            f"{cell} S3 train, jax.grad to fast path: time {faster:.2f} (at least"
+            f" {time}), memory {smaller:.2f} (at least {memory})"
+            + (": FAILED" if missed else "")
+        )
+    return failed
 
 
 def measure(case: Problem, mode: str, known: list[Contestant], options) -> dict:
@@ -160,8 +184,9 @@ def line(row: dict) -> str:
         f"{name} {1e3 * each['median']:.3g}" for name, each in row["times"].items()
     )
     return (
-        f"{row['cell']} {row['shape']} {row['mode']}: {number(ratio(row, best_peer(row)))}"
-        f" of {best_peer(row)}, {number(ratio(row, TORCH))} of torch; ms: {times}"
+        f"{row['cell']} {row['shape']} {row['mode']}:"
+        f" {number(ratio(row, best_peer(row)))} of {best_peer(row)},"
+        f" {number(ratio(row, TORCH))} of torch; ms: {times}"
     )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from ._base import Adjoint, Cell
 from ._checks import check_cell, check_like, check_size
 from ._chunks import Kept, run_backward, run_forward
-from ._plan import Plan, fast_plan, small_plan
+from ._plan import Plan, fast_plan, inference_plan, small_plan
 from ._scan import masked_scan, masked_scan_transposed, zeros_like
 from ._typing import Array, ArrayLike, Params, Residual, State
 from ._unroll import Sequence, prepare
@@ -136,7 +136,7 @@ def _backward(
     saved: _Saved,
     cotangents: tuple[State, Array],
 ) -> tuple[Params, Array, State, State]:
-    return run_backward(cell, plan, reverse, *saved, cotangents)
+    return run_backward(cell, _adjoint(cell), plan, reverse, *saved, cotangents)
 
 
 @_backward.defjvp
@@ -156,7 +156,7 @@ def _unroll(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, Array]:
     # No gradient is asked for: nothing is kept.
-    plan = plan._replace(recompute=True)
+    plan = inference_plan(plan, sequence.state, _width(cell, params, sequence.xs))
     return run_forward(cell, plan, reverse, params, sequence)[0]
 
 
@@ -173,9 +173,15 @@ def _unroll_backward(cell, plan, reverse, saved, cotangents):
 _unroll.defvjp(_unroll_forward, _unroll_backward)
 
 
+def _width(cell: Cell, params: Params, xs: Array) -> int:
+    """A, the size of a projected input."""
+    return jax.eval_shape(cell.project, params, xs).shape[-1]
+
+
 def _fast_plan(cell: Cell, params: Params, xs: Array) -> Plan:
-    a_xs = jax.eval_shape(cell.project, params, xs)
-    return fast_plan(len(xs), math.prod(xs.shape[1:-1]), a_xs.shape[-1])
+    rows = math.prod(xs.shape[1:-1])
+    return fast_plan(len(xs), rows, _width(cell, params, xs))
+
 
 def unroll_bptt(
     cell: Cell,
@@ -235,8 +241,8 @@ def _reverse_mode(
         if "custom_vjp" not in str(error):
             raise
         raise TypeError(
-            "unroll_fn must allow forward-mode differentiation (jvp) here, got one with "
-            "a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
+            "unroll_fn must allow forward-mode differentiation (jvp) here, got one "
+            "with a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
             "layer, or call jaxrnn.unroll"
         ) from error
 

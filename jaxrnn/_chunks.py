@@ -35,20 +35,29 @@ class Kept(NamedTuple):
     starts: State | None  # leaves (number of chunks, *B, ...), before each chunk
 
 
+# No index here is negative, and saying so saves a step some work.
+_FROM_ZERO = {"allow_negative_indices": False}
+
+
 def _at(tree: Any, index: Array) -> Any:
-    return jax.tree.map(
-        lambda leaf: lax.dynamic_index_in_dim(leaf, index, keepdims=False), tree
-    )
+    def at(leaf):
+        return lax.dynamic_index_in_dim(leaf, index, keepdims=False, **_FROM_ZERO)
+
+    return jax.tree.map(at, tree)
 
 
 def _write(tree: Any, entry: Any, index: Array) -> Any:
-    return jax.tree.map(
-        lambda leaf, e: lax.dynamic_update_index_in_dim(leaf, e, index, 0), tree, entry
-    )
+    def write(leaf, part):
+        return lax.dynamic_update_index_in_dim(leaf, part, index, 0, **_FROM_ZERO)
+
+    return jax.tree.map(write, tree, entry)
 
 
 def _slice(tree: Any, start: Array, size: int) -> Any:
-    return jax.tree.map(lambda leaf: lax.dynamic_slice_in_dim(leaf, start, size), tree)
+    def part(leaf):
+        return lax.dynamic_slice_in_dim(leaf, start, size, **_FROM_ZERO)
+
+    return jax.tree.map(part, tree)
 
 
 def _buffer(shapes: Any, length: int) -> Any:
@@ -116,11 +125,13 @@ def _forward_chunk(
     *,
     with_output: bool,
     adjoint: Adjoint | None,
+    ahead: bool = False,
 ) -> tuple[State, Any]:
     """Take the steps of a chunk, writing what is kept of each at ``offset`` + row.
 
     ``kept`` are buffers for the outputs, if they are asked for, and for the residuals,
-    if there is an ``adjoint`` to give them.
+    if there is an ``adjoint`` to give them. ``ahead``: each step reads what the next
+    one needs of the projected inputs, see :class:`~jaxrnn._plan.Plan`.
     """
 
     def step(state, a_x):
@@ -134,14 +145,23 @@ def _forward_chunk(
     a_xs = lax.optimization_barrier(cell.project(params, xs))
 
     def take(index, carry):
-        state, kept = carry
+        state, kept, a_x = carry
         row = chunk.row(index)
-        flags = _at((sequence.mask, sequence.resets), chunk.start + row)
-        state, (y, residual) = body(state, (_at(a_xs, row), *flags))
-        entry = (y if with_output else None, residual)
-        return state, _write(kept, entry, offset + row)
+        if a_x is None:
+            state, entry = one(state, _at(a_xs, row), row)
+        else:
+            state, entry = one(state, a_x, row)
+            a_x = _at(a_xs, chunk.row(jnp.minimum(index + 1, chunk.size - 1)))
+        return state, _write(kept, entry, offset + row), a_x
 
-    return lax.fori_loop(0, chunk.size, take, (state, kept))
+    def one(state, a_x, row):
+        flags = _at((sequence.mask, sequence.resets), chunk.start + row)
+        state, (y, residual) = body(state, (a_x, *flags))
+        return state, (y if with_output else None, residual)
+
+    first = _at(a_xs, chunk.row(jnp.asarray(0))) if ahead else None
+    state, kept, _ = lax.fori_loop(0, chunk.size, take, (state, kept, first))
+    return state, kept
 
 
 def _shapes(
@@ -176,7 +196,7 @@ def run_forward(
             starts = _write(starts, state, chunk.index)
         state, buffers = _forward_chunk(
             cell, params, sequence, chunk, state, buffers, chunk.start,
-            with_output=True, adjoint=adjoint,
+            with_output=True, adjoint=adjoint, ahead=plan.ahead,
         )  # fmt: skip
         return state, buffers, starts
 
@@ -188,6 +208,7 @@ def run_forward(
 
 def run_backward(
     cell: Cell,
+    adjoint: Adjoint,
     plan: Plan,
     reverse: bool,
     params: Params,
@@ -202,7 +223,6 @@ def run_backward(
         first state and of the state that resets restore.
     """
     dstate, dys = cotangents
-    adjoint = cell.adjoint
     num_steps = len(dys)
     output, residual = _shapes(cell, params, sequence, adjoint)
     da = jax.eval_shape(adjoint.backward, params, residual, dstate, output)[1]
@@ -224,7 +244,9 @@ def run_backward(
         residuals, offset = residuals_of(chunk)
         own = jax.tree.map(lambda leaf: leaf[: chunk.size], das)
         step = masked_step_transposed(
-            lambda dstate, inputs: adjoint.backward(params, inputs[0], dstate, inputs[1])
+            lambda dstate, inputs: adjoint.backward(
+                params, inputs[0], dstate, inputs[1]
+            )
         )
 
         def take(index, carry):
@@ -243,7 +265,7 @@ def run_backward(
             params, xs, _slice(residuals, offset, chunk.size), own
         )
         dparams = _add(dparams, more)
-        dxs = lax.dynamic_update_slice_in_dim(dxs, dx, chunk.start, 0)
+        dxs = lax.dynamic_update_slice_in_dim(dxs, dx, chunk.start, 0, **_FROM_ZERO)
         # A loop hands its buffer on; a remainder comes first and has its own.
         das = own if chunk.size == plan.chunk_size else das
         return adjoint_states, dparams, dxs, das

@@ -1,0 +1,318 @@
+"""Runs cut into chunks of time equal those that are not."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import (
+    BATCHES,
+    CELLS,
+    KINDS,
+    B,
+    H,
+    I,
+    T,
+    assert_close,
+    learned_start,
+    problem,
+    random_like,
+)
+
+import jaxrnn
+from jaxrnn import _bptt
+from jaxrnn._plan import Plan, fast_plan, small_plan
+from jaxrnn._unroll import prepare
+
+kinds = pytest.mark.parametrize("name", KINDS)
+reversals = pytest.mark.parametrize(
+    "reverse", [False, True], ids=["forward", "reverse"]
+)
+keeping = pytest.mark.parametrize("recompute", [False, True], ids=["keep", "recompute"])
+
+
+def unroll_by(plan):
+    """An unroll that runs by ``plan``, whatever the shapes are."""
+
+    def unroll(cell, params, xs, state=None, *, mask=None, resets=None, reverse=False):
+        sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+        return _bptt._unroll(cell, plan, reverse, params, sequence)
+
+    return unroll
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def values_and_gradients(unroll_fn, cell, reverse, params, xs, state, mask, resets, by):
+    flags = {"mask": mask, "resets": resets, "reverse": reverse}
+
+    def run(params, xs, state):
+        return unroll_fn(cell, params, xs, state, **flags)
+
+    values, pull = jax.vjp(run, params, xs, state)
+    return run(params, xs, state), values, pull(by)
+
+
+def check(unroll_fn, cell, case, reverse, tolerance=1e-10):
+    arguments = *case.args, case.mask, case.resets, (case.dstate, case.dys)
+    expected = values_and_gradients(jaxrnn.unroll, cell, reverse, *arguments)
+    actual = values_and_gradients(unroll_fn, cell, reverse, *arguments)
+    assert_close(actual, expected, tolerance)
+
+
+@kinds
+@reversals
+@keeping
+@pytest.mark.parametrize("chunk_size", [1, 3, T])
+def test_chunks_equal_the_whole(name, reverse, recompute, chunk_size):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    check(unroll_by(Plan(chunk_size, recompute)), cell, case, reverse)
+
+
+@pytest.mark.parametrize("name", [name for name in CELLS if name not in KINDS])
+def test_every_cell_runs_in_chunks(name):
+    cell = CELLS[name].cell
+    chunked = functools.partial(jaxrnn.unroll_chunked, chunk_size=3)
+    check(chunked, cell, problem(cell), reverse=False)
+
+
+@reversals
+@pytest.mark.parametrize("name", ["gru", "gru-before", "elman"])
+def test_reading_ahead_changes_nothing(name, reverse):
+    cell = CELLS[name].cell
+    case = problem(cell)
+    sequence = prepare(
+        cell, case.params, case.xs, case.state, case.mask, case.resets, reverse
+    )
+
+    @jax.jit
+    def both():
+        plans = [Plan(3, recompute=True, ahead=ahead) for ahead in (False, True)]
+        return [
+            _bptt.run_forward(cell, plan, reverse, case.params, sequence)[0]
+            for plan in plans
+        ]
+
+    plain, ahead = both()
+    assert_close(ahead, plain, 1e-12)
+
+
+@keeping
+@pytest.mark.parametrize("batch", [name for name in BATCHES if name != "batch"])
+def test_chunks_take_any_batch(batch, recompute):
+    cell = CELLS["lstm"].cell
+    case = problem(cell, BATCHES[batch])
+    check(unroll_by(Plan(3, recompute)), cell, case, reverse=True)
+
+
+@keeping
+def test_chunks_of_no_steps(recompute):
+    cell = CELLS["gru"].cell
+    case = problem(cell, steps=0)
+    check(unroll_by(Plan(3, recompute)), cell, case, reverse=False)
+    check(jaxrnn.unroll_chunked, cell, case, reverse=True)
+
+
+@keeping
+@reversals
+def test_garbage_in_the_padding_of_a_chunk_reaches_nothing(recompute, reverse):
+    cell = CELLS["lstm"].cell
+    case = problem(cell, resets=False)
+    garbage = jnp.where(case.mask[..., None], case.xs, jnp.nan)
+    arguments = (case.state, case.mask, case.resets, (case.dstate, case.dys))
+    run = functools.partial(
+        values_and_gradients, unroll_by(Plan(3, recompute)), cell, reverse, case.params
+    )
+    clean, dirty = run(case.xs, *arguments), run(garbage, *arguments)
+    assert_close(dirty, clean, 1e-12)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(dirty))
+
+
+@keeping
+@reversals
+def test_a_learned_initial_state_gets_its_gradient_through_chunks(recompute, reverse):
+    cell = learned_start(CELLS["lstm"].cell)
+    case = problem(cell)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(unroll_fn):
+        def loss(params):
+            state, ys = unroll_fn(cell, params, case.xs, **case.flags, reverse=reverse)
+            return (ys * case.dys).sum() + state.c.sum()
+
+        return jax.grad(loss)(case.params)
+
+    assert_close(
+        gradient(unroll_by(Plan(3, recompute))), gradient(jaxrnn.unroll), 1e-10
+    )
+
+
+@keeping
+@pytest.mark.usefixtures("optimized")
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_gradients_of_chunks_are_summed_in_float32(dtype, recompute):
+    cell = CELLS["gru"].cell
+    case = problem(cell, dtype=dtype, steps=64)
+    tolerance = {jnp.float32: 1e-5, jnp.bfloat16: 3e-2}[dtype]
+    check(unroll_by(Plan(4, recompute)), cell, case, False, tolerance)
+
+
+@keeping
+def test_chunks_can_be_differentiated_again(recompute):
+    """Reverse over reverse, and forward over reverse."""
+    cell = CELLS["lstm"].cell
+    case = problem(cell)
+    direction = random_like(jax.random.key(1), case.params)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def products(unroll_fn):
+        def gradient(params):
+            def loss(params):
+                _, ys = unroll_fn(cell, params, case.xs, case.state, **case.flags)
+                return (ys**3).sum()
+
+            return jax.grad(loss)(params)
+
+        def along(params):
+            inner = jax.tree.map(jnp.vdot, gradient(params), direction)
+            return jnp.stack(jax.tree.leaves(inner)).sum()
+
+        _, forward = jax.jvp(gradient, (case.params,), (direction,))
+        return forward, jax.grad(along)(case.params)
+
+    assert_close(
+        products(unroll_by(Plan(3, recompute))), products(jaxrnn.unroll), 1e-10
+    )
+
+
+@keeping
+def test_chunks_under_vmap(recompute):
+    cell = CELLS["gru"].cell
+    case = problem(cell, (4, B))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(unroll_fn):
+        def one(params, xs, dys):
+            def loss(params):
+                return (unroll_fn(cell, params, xs)[1] * dys).sum()
+
+            return jax.grad(loss)(params)
+
+        return jax.vmap(one, (None, 1, 1))(case.params, case.xs, case.dys)
+
+    assert_close(
+        gradient(unroll_by(Plan(3, recompute))), gradient(jaxrnn.unroll), 1e-10
+    )
+
+
+# The plans
+
+
+def test_short_runs_are_whole_and_long_ones_are_not():
+    assert fast_plan(35, 20, 2600).chunk_size < 35
+    assert fast_plan(1000, 8, 128).chunk_size == 1000
+    assert fast_plan(0, 8, 128).chunk_size == 1
+    assert not fast_plan(100, 32, 512).recompute
+
+
+@pytest.mark.parametrize("num_steps", [100, 128, 168, 997, 10**6])
+@pytest.mark.parametrize("batch_size", [1, 32, 5000])
+def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, batch_size):
+    chunk_size = fast_plan(num_steps, batch_size, 2048).chunk_size
+    assert 1 <= chunk_size <= num_steps
+    if num_steps != 997:  # a prime
+        assert num_steps % chunk_size == 0
+
+
+def test_the_default_chunk_is_near_the_square_root():
+    assert small_plan(10**6, None) == Plan(1000, recompute=True)
+    assert 25 <= small_plan(997, None).chunk_size <= 34
+    assert small_plan(10, 100).chunk_size == 10
+    assert small_plan(0, None).chunk_size == 1
+
+
+# Memory and compilation
+
+
+def compiled_gradient(unroll_fn, cell, num_steps, batch_size, input_size):
+    params = cell.init(jax.random.key(0), input_size, jnp.float32)
+    xs = jax.ShapeDtypeStruct((num_steps, batch_size, input_size), jnp.float32)
+
+    def loss(params, xs):
+        return (unroll_fn(cell, params, xs)[1] ** 2).sum()
+
+    return jax.jit(jax.grad(loss, argnums=(0, 1))).lower(params, xs)
+
+
+def peak(lowered):
+    memory = lowered.compile().memory_analysis()
+    return (
+        memory.argument_size_in_bytes
+        + memory.output_size_in_bytes
+        + memory.temp_size_in_bytes
+    )
+
+
+@pytest.mark.usefixtures("optimized")
+def test_the_fast_path_needs_less_than_half_the_memory_of_the_plain_gradient():
+    sizes = jaxrnn.lstm(128), 100, 32, 128
+    fast = peak(compiled_gradient(jaxrnn.unroll_bptt, *sizes))
+    assert fast <= 0.47 * peak(compiled_gradient(jaxrnn.unroll, *sizes))
+
+
+@pytest.mark.usefixtures("optimized")
+def test_what_a_chunked_run_keeps_grows_with_the_root_of_its_length():
+    cell = jaxrnn.lstm(64)
+    small, large = (
+        peak(compiled_gradient(jaxrnn.unroll_chunked, cell, steps, 1, 16))
+        for steps in (10**4, 10**6)
+    )
+    row = 4 * (64 + 16 + 64 + 16)  # inputs and outputs, and their cotangents
+    assert large < 1.2 * row * 10**6
+    assert large < 100 * small
+
+
+@pytest.mark.parametrize(
+    "unroll_fn", [jaxrnn.unroll_bptt, jaxrnn.unroll_chunked, jaxrnn.unroll]
+)
+def test_the_program_does_not_grow_with_time(unroll_fn):
+    short, long = (
+        len(compiled_gradient(unroll_fn, jaxrnn.gru(8), steps, 4, 3).as_text())
+        for steps in (40_000, 4_000_000)
+    )
+    assert long < 1.1 * short
+
+
+# What users see
+
+
+def test_the_chunk_size_of_a_layer():
+    unroll_fn = functools.partial(jaxrnn.unroll_chunked, chunk_size=2)
+    model = jaxrnn.layer(jaxrnn.elman(H), unroll_fn=unroll_fn)
+    params = model.init(jax.random.key(0), I)
+    assert model.apply(params, jnp.ones((T, B, I)))[1].shape == (T, B, H)
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "error", "message"),
+    [
+        (0, ValueError, "chunk_size must be at least 1, got 0"),
+        (-3, ValueError, "chunk_size must be at least 1, got -3"),
+        (2.5, TypeError, "chunk_size must be an int"),
+    ],
+)
+def test_a_bad_chunk_size_is_named(chunk_size, error, message):
+    cell = jaxrnn.elman(H)
+    params = cell.init(jax.random.key(0), I)
+    with pytest.raises(error, match=message):
+        jaxrnn.unroll_chunked(cell, params, jnp.ones((T, I)), chunk_size=chunk_size)
+
+
+@pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll_bptt, jaxrnn.unroll_chunked])
+def test_forward_mode_says_what_to_pass_instead(unroll_fn):
+    cell = jaxrnn.elman(H)
+    params = cell.init(jax.random.key(0), I)
+    model = jaxrnn.layer(cell, unroll_fn=unroll_fn)
+    with pytest.raises(TypeError, match=r"pass unroll_fn=jaxrnn\.unroll to the layer"):
+        jax.jacfwd(lambda params: model.apply(params, jnp.ones((T, I)))[1])(params)
