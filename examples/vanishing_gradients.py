@@ -178,7 +178,7 @@ def compare_forget_biases(cells, args):
 def train(clipping, args):
     """Loss, gradient norms and direction kept, each ``(updates, seeds)``."""
     cell = jaxrnn.elman(TRAINING_UNITS, w_h_init=gaussian(TRAINING_RADIUS))
-    recurrent = jaxrnn.layer(cell, unroll_fn=jaxrnn.unroll_bptt)
+    recurrent = jaxrnn.layer(cell)
     model = jaxrnn.stack(recurrent, jaxrnn.dense(1))
     optimizer = optax.chain(clipping, optax.sgd(LEARNING_RATE))
 

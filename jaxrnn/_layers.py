@@ -6,19 +6,23 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
+from ._bptt import unroll_bptt
 from ._checks import check_cell, check_layer, check_like
 from ._typing import Params, State
 from ._unroll import unroll
 
 
-def layer(cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn = unroll) -> Layer:
+def layer(
+    cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn | None = None
+) -> Layer:
     """A cell, run over the whole sequence.
 
     Args:
         cell: what to run. Parameters and state of the layer are the cell's.
         reverse: run from the last step to the first; such a layer cannot be stepped.
-        unroll_fn: how to run it: :func:`unroll`, :func:`unroll_bptt` or any
-            function of that signature.
+        unroll_fn: how to run it: a function of the signature of :func:`unroll`. None
+            takes :func:`unroll_bptt`, or :func:`unroll` if the cell has no adjoint. Pass
+            ``unroll`` for forward mode (``jax.jvp``, ``jax.jacfwd``).
 
     Returns:
         A :class:`Layer`.
@@ -27,17 +31,18 @@ def layer(cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn = unroll) ->
         TypeError: ``cell`` is not a :class:`Cell`.
 
     >>> import jaxrnn
-    >>> model = layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll_bptt)
+    >>> model = layer(jaxrnn.gru(5))
     >>> params = model.init(jax.random.key(0), 2)
     >>> model.apply(params, jnp.ones((7, 3, 2)))[1].shape
     (7, 3, 5)
     """
     check_cell("cell", cell)
+    run = unroll_fn
+    if run is None:
+        run = unroll if cell.adjoint is None else unroll_bptt
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        return unroll_fn(
-            cell, params, xs, state, mask=mask, resets=resets, reverse=reverse
-        )
+        return run(cell, params, xs, state, mask=mask, resets=resets, reverse=reverse)
 
     def step(params, state, x):
         x = jnp.asarray(x)
@@ -157,7 +162,7 @@ class BidirectionalState(NamedTuple):
 
 
 def bidirectional(
-    forward: Cell, backward: Cell, *, unroll_fn: UnrollFn = unroll
+    forward: Cell, backward: Cell, *, unroll_fn: UnrollFn | None = None
 ) -> Layer:
     """Two cells, one in each direction of time; outputs are concatenated.
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B
+from cases import B, assert_close
 
 import jaxrnn
 from jaxrnn import decode
@@ -54,7 +54,7 @@ def test_equals_the_loop_over_whole_sequences(batch, choose):
         )
     chex.assert_trees_all_equal(drawn, text[len(prompt) :])
     expected_state, _ = layer.apply(params, text[:-1])
-    chex.assert_trees_all_close(state, expected_state, rtol=1e-12)
+    assert_close(state, expected_state, 1e-12)
 
 
 def test_can_be_continued():

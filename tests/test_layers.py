@@ -264,3 +264,20 @@ def test_stack_hands_each_layer_its_own_key():
     seen.clear()
     model.apply(params, jnp.ones((T, I)))
     assert seen == [None, None]
+
+
+def test_the_default_unroll_is_the_fast_one_that_the_cell_has():
+    cell = jaxrnn.gru(5)
+    without = cell._replace(adjoint=None)
+    params = cell.init(jax.random.key(0), 2)
+    xs = jnp.ones((4, 3, 2))
+
+    def outputs(layer):
+        return lambda params: layer.apply(params, xs)[1]
+
+    fast, plain = jaxrnn.layer(cell), jaxrnn.layer(without)
+    np.testing.assert_array_equal(outputs(fast)(params), outputs(plain)(params))
+    jax.jacfwd(outputs(plain))(params)
+    jax.jacfwd(outputs(jaxrnn.layer(cell, unroll_fn=jaxrnn.unroll)))(params)
+    with pytest.raises(TypeError, match="pass unroll_fn"):
+        jax.jacfwd(outputs(fast))(params)
