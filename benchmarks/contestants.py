@@ -103,7 +103,7 @@ def _loss(run: Run, params, xs, state):
     return 0.5 * (ys * ys).sum() + last
 
 
-def _train(run: Run):
+def train_step(run: Run):
     return jax.value_and_grad(functools.partial(_loss, run), argnums=(0, 1, 2))
 
 
@@ -117,7 +117,7 @@ def _on_jax(name: str, library: str, setup) -> Contestant:
         run, weights = found
         if mode == "step":
             return compiled(run, (weights, problem.xs[:1], problem.state))
-        function = run if mode == "forward" else _train(run)
+        function = run if mode == "forward" else train_step(run)
         return compiled(function, (weights, problem.xs, problem.state))
 
     def values(problem):
@@ -301,7 +301,7 @@ def _cudnn_program(problem: Problem, mode: str) -> Program | None:
         return jaxrnn.LSTMState(h=h[0], c=c[0]), ys
 
     xs = problem.xs.swapaxes(0, 1)  # it has the batch first
-    function = run if mode == "forward" else _train(run)
+    function = run if mode == "forward" else train_step(run)
     return compiled(function, (weights, xs, problem.state))
 
 

@@ -138,13 +138,16 @@ class AccumulateFn(Protocol):
     def __call__(
         self, params: Params, xs: Array, residuals: Residual, da_xs: Array
     ) -> tuple[Params, Array]:
-        """Sum the parameter gradients of all steps, and transpose ``project``.
+        """Sum the parameter gradients of some steps, and transpose ``project``.
+
+        An unroll may call it once, with all steps, or with each chunk of consecutive
+        steps, and add what it returns: the sum over steps is all that it may do.
 
         Args:
             params: parameters of the cell.
-            xs: inputs ``(T, *B, I)``.
-            residuals: residuals of all steps, stacked along time.
-            da_xs: cotangents ``(T, *B, A)`` that ``backward`` returned.
+            xs: inputs ``(K, *B, I)`` of K steps.
+            residuals: residuals of these steps, stacked along time.
+            da_xs: cotangents ``(K, *B, A)`` that ``backward`` returned.
 
         Returns:
             ``(dparams, dxs)`` with the shapes and dtypes of ``params`` and ``xs``.

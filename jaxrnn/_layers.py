@@ -21,8 +21,8 @@ def layer(
         cell: what to run. Parameters and state of the layer are the cell's.
         reverse: run from the last step to the first; such a layer cannot be stepped.
         unroll_fn: how to run it: a function of the signature of :func:`unroll`. None
-            takes :func:`unroll_bptt`, or :func:`unroll` if the cell has no adjoint. Pass
-            ``unroll`` for forward mode (``jax.jvp``, ``jax.jacfwd``).
+            takes :func:`unroll_bptt`, or :func:`unroll` if the cell has no adjoint.
+            Pass ``unroll`` for forward mode (``jax.jvp``, ``jax.jacfwd``).
 
     Returns:
         A :class:`Layer`.
