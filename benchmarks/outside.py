@@ -14,7 +14,7 @@ import subprocess
 import sys
 
 SHAPES = ["S1", "S3", "S4", "R1", "L2", "A1"]
-TURNS = 3
+TURNS = 2
 SETTINGS = {
     "none": {},
     "huge pages": {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"},
