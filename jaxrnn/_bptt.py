@@ -14,7 +14,7 @@ time, in one product for each, by ``Adjoint.accumulate``. How long the chunks ar
 
 import functools
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,10 @@ import numpy as np
 from ._base import Adjoint, Cell
 from ._checks import check_cell, check_like, check_size
 from ._chunks import Kept, run_backward, run_forward
-from ._plan import Plan, fast_plan, inference_plan, small_plan
+from ._plan import Plan, fast_plan, reads_ahead, small_plan
 from ._scan import masked_scan, masked_scan_transposed, zeros_like
 from ._typing import Array, ArrayLike, Params, Residual, State
-from ._unroll import Sequence, prepare
+from ._unroll import Sequence, prepare, unroll_sequence
 
 
 def _adjoint(cell: Cell) -> Adjoint:
@@ -156,7 +156,12 @@ def _unroll(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, Array]:
     # No gradient is asked for: nothing is kept.
-    plan = inference_plan(plan, sequence.state, _width(cell, params, sequence.xs))
+    rows, width = _rows_and_width(cell, params, sequence.xs)
+    plan = Plan(
+        plan.chunk_size,
+        recompute=True,
+        ahead=reads_ahead(sequence.state, rows, width),
+    )
     return run_forward(cell, plan, reverse, params, sequence)[0]
 
 
@@ -173,14 +178,29 @@ def _unroll_backward(cell, plan, reverse, saved, cotangents):
 _unroll.defvjp(_unroll_forward, _unroll_backward)
 
 
-def _width(cell: Cell, params: Params, xs: Array) -> int:
-    """A, the size of a projected input."""
-    return jax.eval_shape(cell.project, params, xs).shape[-1]
+def _is_placed(tree: Any) -> bool:
+    """Whether the type of an array says where on a mesh its parts are.
+
+    So it is inside ``jax.shard_map``, and on meshes with explicit axes. There the
+    types of what is written and of where must agree, and JAX knows how in a scan.
+    """
+    for leaf in jax.tree.leaves(tree):
+        sharding = jax.typeof(leaf).sharding
+        if any(axis is not None for axis in sharding.spec):
+            return True
+        if jax.sharding.AxisType.Manual in (sharding.mesh.axis_types or ()):
+            return True
+    return False
+
+
+def _rows_and_width(cell: Cell, params: Params, xs: Array) -> tuple[int, int]:
+    """B, rows of a step, and A, the size of a projected input."""
+    width = jax.eval_shape(cell.project, params, xs).shape[-1]
+    return math.prod(xs.shape[1:-1]), width
 
 
 def _fast_plan(cell: Cell, params: Params, xs: Array) -> Plan:
-    rows = math.prod(xs.shape[1:-1])
-    return fast_plan(len(xs), rows, _width(cell, params, xs))
+    return fast_plan(len(xs), *_rows_and_width(cell, params, xs))
 
 
 def unroll_bptt(
@@ -195,11 +215,12 @@ def unroll_bptt(
 ) -> tuple[State, Array]:
     """Run a cell over time; reverse mode takes the hand-derived backward pass.
 
-    Same arguments, values and gradients as :func:`unroll`. Prefer it for training:
-    the backward loop carries no parameter gradient, and every weight gradient is one
-    product after the loop. Prefer ``unroll`` for forward mode (``jax.jvp``,
-    ``jax.jacfwd``, ``jax.hessian``), which a custom backward pass cannot offer; reverse
-    over reverse works with both.
+    Same arguments, values and gradients as :func:`unroll`. Prefer it for training: the
+    backward loop carries no parameter gradient, every weight gradient is one product
+    for each chunk of time, and less is kept. Prefer ``unroll`` for forward mode
+    (``jax.jvp``, ``jax.jacfwd``), which a custom backward pass cannot offer; reverse
+    over reverse and forward over reverse (``jax.hessian``) work with both. Inside
+    ``jax.shard_map``, and on arrays sharded over explicit axes, this is ``unroll``.
 
     Args:
         cell: what to run; must have an ``adjoint``.
@@ -235,10 +256,12 @@ def _reverse_mode(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, Array]:
     """``_unroll``, and where to go if forward mode comes instead."""
+    if _is_placed((params, sequence)):
+        return unroll_sequence(cell, reverse, params, sequence)
     try:
         return _unroll(cell, plan, reverse, params, sequence)
     except TypeError as error:
-        if "custom_vjp" not in str(error):
+        if "forward-mode" not in str(error):
             raise
         raise TypeError(
             "unroll_fn must allow forward-mode differentiation (jvp) here, got one "
@@ -350,7 +373,6 @@ def bptt(
     cotangents = (dlast, check_like("dys", dys, ys))
     saved = _Saved(params, sequence, kept)
     dparams, dxs, dstate0, dfresh = _backward(cell, plan, reverse, saved, cotangents)
-    dparams = check_like("dparams of cell.adjoint.accumulate", dparams, params)
 
     # An initial state that the parameters determine passes its gradient on to them.
     if state is None:

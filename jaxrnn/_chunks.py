@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import Adjoint, Cell
+from ._checks import check_like
 from ._plan import Plan
 from ._precision import narrow, widen
 from ._scan import masked_step, masked_step_transposed, zeros_like
@@ -264,6 +265,7 @@ def run_backward(
         more, dx = adjoint.accumulate(
             params, xs, _slice(residuals, offset, chunk.size), own
         )
+        more = check_like("dparams of cell.adjoint.accumulate", more, params)
         dparams = _add(dparams, more)
         dxs = lax.dynamic_update_slice_in_dim(dxs, dx, chunk.start, 0, **_FROM_ZERO)
         # A loop hands its buffer on; a remainder comes first and has its own.

@@ -1,7 +1,7 @@
 """How an unroll cuts time into chunks: the one place where shapes decide.
 
-Every rule here is a measurement of ``benchmarks/compare.py``; docs/performance.md has
-the figures.
+The rules were tuned on CPUs, with ``benchmarks/compare.py`` and ``choices.py``;
+docs/performance.md says why there are any. On other backends a fast run is whole.
 """
 
 import math
@@ -38,7 +38,8 @@ class Plan(NamedTuple):
 
 def fast_plan(num_steps: int, batch_size: int, width: int) -> Plan:
     """The fastest plan, for ``width`` A projected numbers a step and row."""
-    if num_steps * batch_size * width <= WHOLE:
+    on_cpu = jax.default_backend() == "cpu"
+    if num_steps * batch_size * width <= WHOLE or not on_cpu:
         return Plan(max(num_steps, 1), recompute=False)
     rows = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
     return Plan(_even(num_steps, max(rows // batch_size, 1)), recompute=False)
@@ -51,8 +52,8 @@ def small_plan(num_steps: int, chunk_size: int | None) -> Plan:
     return Plan(min(chunk_size, max(num_steps, 1)), recompute=True)
 
 
-def inference_plan(plan: Plan, state: State, width: int) -> Plan:
-    """``plan`` without what only a gradient needs.
+def reads_ahead(state: State, batch_size: int, width: int) -> bool:
+    """Whether a run that keeps no residuals should read its inputs a step ahead.
 
     Where one array is all that a step makes, XLA's CPU backend puts the whole step into
     one loop, in which it looks up each part of an input that is split into gates by its
@@ -60,10 +61,8 @@ def inference_plan(plan: Plan, state: State, width: int) -> Plan:
     input has been read before its step.
     """
     made = jax.tree.leaves(state)
-    one = len(made) == 1 and made[0].ndim > 0
-    split = one and width > made[0].shape[-1]
-    rows = made[0].size // made[0].shape[-1] if split else 0
-    return Plan(plan.chunk_size, recompute=True, ahead=rows * width >= AHEAD)
+    split = len(made) == 1 and width * batch_size > made[0].size
+    return split and batch_size * width >= AHEAD
 
 
 def _even(num_steps: int, chunk_size: int) -> int:

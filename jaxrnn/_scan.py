@@ -20,6 +20,8 @@ def select(condition: Array, on_true: Any, on_false: Any) -> Any:
     """
 
     def choose(a, b):
+        if a.dtype == jax.dtypes.float0:
+            return a  # the cotangent of an integer: there is nothing to choose
         axes = condition.shape + (1,) * (a.ndim - condition.ndim)
         return jnp.where(condition.reshape(axes), a, b)
 
@@ -29,6 +31,15 @@ def select(condition: Array, on_true: Any, on_false: Any) -> Any:
 def zeros_like(tree: Any) -> Any:
     """A pytree of zeros of the shapes and dtypes of ``tree``."""
     return jax.tree.map(jnp.zeros_like, tree)
+
+
+def add(total: Any, more: Any) -> Any:
+    """The sum of two cotangents; integers have none to add."""
+
+    def plus(t, m):
+        return t if jax.dtypes.float0 in (t.dtype, m.dtype) else t + m
+
+    return jax.tree.map(plus, total, more)
 
 
 def segment_resets(resets: Array, *, reverse: bool) -> Array:
@@ -123,7 +134,7 @@ def masked_step_transposed(
             da = select(valid, da, zeros_like(da))
         if reset is not None:
             none = zeros_like(dprevious)
-            dfresh = jax.tree.map(jnp.add, dfresh, select(reset, dprevious, none))
+            dfresh = add(dfresh, select(reset, dprevious, none))
             dprevious = select(reset, none, dprevious)
         return (dprevious, dfresh), da
 

@@ -150,6 +150,13 @@ def unroll(
     ((3, 5), (7, 3, 5))
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    return unroll_sequence(cell, reverse, params, sequence)
+
+
+def unroll_sequence(
+    cell: Cell, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[State, Array]:
+    """:func:`unroll` of arguments that are checked already."""
     wide = widen(params)
 
     def step(state, a_x):
