@@ -6,8 +6,8 @@
     backward    accumulate (all steps at once) <-  backward (one step, reversed)
 
 Only the recurrent product and the gates are sequential. Everything else, the
-input projection and every weight gradient, is one large matrix product over the
-whole sequence, outside the loop.
+input projection and every weight gradient, is one large matrix product over many
+steps, the whole sequence or a chunk of it, outside the loop over steps.
 
 A cell, an adjoint and a layer are NamedTuples of pure functions. They hold
 functions and ints, no arrays: build them once, close over them, and never pass
