@@ -159,8 +159,10 @@ def largest(path, cell, dtype):
 
 
 def from_finite_differences(cell):
+    (params, *_), _, _ = problem(cell, jnp.float64, False, False)
     report = check_cell(
         cell,
+        params=params,
         input_size=INPUT_SIZE,
         num_steps=NUM_STEPS,
         batch_size=BATCH_SIZE,
