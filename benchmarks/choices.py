@@ -10,6 +10,8 @@ inputs and initial state. Above 1, the library's choice is better.
 - recompute: the same chunks run again in the backward pass, against residuals kept.
 - transpose: by the transpose of ``w_h`` in each product, against once before the loop.
 - ahead: a GRU without residuals that reads each input in its own step.
+- columns: the recurrent product with ``w_h`` as it is.
+- rows: all rows in one loop, against one by one.
 """
 
 import contextlib
@@ -21,12 +23,13 @@ from contestants import SHAPES, problem, train_step
 from measure import compiled, in_turns
 
 import jaxrnn
-from jaxrnn import _bptt, _precision
+from jaxrnn import _plan, _precision, _reverse_mode
 from jaxrnn._cells.lstm import LSTMResidual
 from jaxrnn._precision import dot
 from jaxrnn._unroll import prepare
 
-NAMES = ["S2", "S3", "S4", "R1", "L2", "A1"]
+NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1"]
+SHAPES = SHAPES | {"two rows": (1000, 2, 16, 16)}
 
 
 def gate_by_gate(params, state, a_x):
@@ -52,8 +55,9 @@ def planned(cell, change):
 
     def run(params, xs, state):
         sequence = prepare(cell, params, xs, state, None, None, False)
-        plan = change(_bptt._fast_plan(cell, params, xs), len(xs))
-        return _bptt._unroll(cell, plan, False, params, sequence)
+        size = _reverse_mode.size_of(cell, params, sequence)
+        plan = change(_plan.fast_plan(size), len(xs))
+        return _reverse_mode._unroll(cell, plan, False, params, sequence)
 
     return run
 
@@ -61,20 +65,22 @@ def planned(cell, change):
 def never_ahead(cell):
     def run(params, xs, state):
         sequence = prepare(cell, params, xs, state, None, None, False)
-        plan = _bptt._fast_plan(cell, params, xs)._replace(recompute=True)
-        return _bptt.run_forward(cell, plan, False, params, sequence)[0]
+        size = _reverse_mode.size_of(cell, params, sequence)
+        plan = _plan.without_gradient(_plan.fast_plan(size), size)
+        plan = plan._replace(ahead=False)
+        return _reverse_mode.forward(cell, plan, False, params, sequence)[0]
 
     return run
 
 
 @contextlib.contextmanager
-def no_transpose():
-    largest = _precision.TRANSPOSED
-    _precision.TRANSPOSED = 0
+def without(module, name, value):
+    before = getattr(module, name)
+    setattr(module, name, value)
     try:
         yield
     finally:
-        _precision.TRANSPOSED = largest
+        setattr(module, name, before)
 
 
 def fast(cell):
@@ -91,6 +97,10 @@ def main():
         "recompute, train",
         "transpose, train",
         "ahead, GRU forward",
+        "columns, forward",
+        "columns, train",
+        "rows, forward",
+        "rows, train",
     ]
     print("| shape | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
     for name in NAMES:
@@ -108,9 +118,16 @@ def main():
             programs[f"{key}, train"] = compiled(train_step(run), arguments)
             if key != "recompute":
                 programs[f"{key}, forward"] = compiled(run, arguments)
-        with no_transpose():
-            program = compiled(train_step(fast(lstm.cell)), arguments)
-            programs["transpose, train"] = program
+        alternatives = {
+            "transpose": (_precision, "TRANSPOSED", 0),
+            "columns": (_precision, "columns_to_add", lambda rows, matrix: 0),
+            "rows": (_plan, "LOOPS_ARE_KERNELS", False),
+        }
+        for key, other in alternatives.items():
+            with without(*other):
+                run = fast(lstm.cell)
+                programs[f"{key}, train"] = compiled(train_step(run), arguments)
+                programs[f"{key}, forward"] = compiled(run, arguments)
         programs["ours, GRU forward"] = compiled(fast(gru.cell), gru_arguments)
         programs["ahead, GRU forward"] = compiled(never_ahead(gru.cell), gru_arguments)
         times = in_turns(programs, budget=8)

@@ -11,6 +11,7 @@ every version of them. So these are for ``jax.custom_vjp`` rules, and what
 differentiates those again takes the plain scans (see ``_bptt.py``).
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
@@ -59,6 +60,13 @@ def _slice(tree: Any, start: Array, size: int) -> Any:
         return lax.dynamic_slice_in_dim(leaf, start, size, **_FROM_ZERO)
 
     return jax.tree.map(part, tree)
+
+
+def _write_slice(tree: Any, part: Any, start: Array) -> Any:
+    def write(leaf, part):
+        return lax.dynamic_update_slice_in_dim(leaf, part, start, 0, **_FROM_ZERO)
+
+    return jax.tree.map(write, tree, part)
 
 
 def _buffer(shapes: Any, length: int) -> Any:
@@ -117,30 +125,20 @@ def _for_each_chunk(
 
 def _forward_chunk(
     cell: Cell,
+    adjoint: Adjoint,
+    plan: Plan,
     params: Params,
     sequence: Sequence,
     chunk: _Chunk,
     state: State,
     kept: Any,
     offset: Array,
-    *,
-    with_output: bool,
-    adjoint: Adjoint | None,
-    ahead: bool = False,
 ) -> tuple[State, Any]:
     """Take the steps of a chunk, writing what is kept of each at ``offset`` + row.
 
-    ``kept`` are buffers for the outputs, if they are asked for, and for the residuals,
-    if there is an ``adjoint`` to give them. ``ahead``: each step reads what the next
-    one needs of the projected inputs, see :class:`~jaxrnn._plan.Plan`.
+    ``kept`` are buffers for the outputs and the residuals; None: not kept.
     """
-
-    def step(state, a_x):
-        if adjoint is not None:
-            return adjoint.forward(params, state, a_x)
-        return *cell.step(params, state, a_x), None
-
-    body = masked_step(step, sequence.fresh)
+    body = masked_step(functools.partial(adjoint.forward, params), sequence.fresh)
     xs = _slice(sequence.xs, chunk.start, chunk.size)
     # The barrier keeps the product one, instead of one row of it in each step.
     a_xs = lax.optimization_barrier(cell.project(params, xs))
@@ -157,24 +155,26 @@ def _forward_chunk(
 
     def one(state, a_x, row):
         flags = _at((sequence.mask, sequence.resets), chunk.start + row)
-        state, (y, residual) = body(state, (a_x, *flags))
-        return state, (y if with_output else None, residual)
+        state, made = body(state, (a_x, *flags))
+        return state, jax.tree.map(
+            lambda buffer, entry: None if buffer is None else entry,
+            kept,
+            made,
+            is_leaf=lambda buffer: buffer is None,
+        )
 
-    first = _at(a_xs, chunk.row(jnp.asarray(0))) if ahead else None
+    first = _at(a_xs, chunk.row(jnp.asarray(0))) if plan.ahead else None
     state, kept, _ = lax.fori_loop(0, chunk.size, take, (state, kept, first))
     return state, kept
 
 
 def _shapes(
-    cell: Cell, params: Params, sequence: Sequence, adjoint: Adjoint | None
+    cell: Cell, adjoint: Adjoint, params: Params, sequence: Sequence
 ) -> tuple[Any, Any]:
     """Of the output and the residual of one step."""
 
     def step(params, state, x):
-        a_x = cell.project(params, x)
-        if adjoint is not None:
-            return adjoint.forward(params, state, a_x)[1:]
-        return cell.step(params, state, a_x)[1], None
+        return adjoint.forward(params, state, cell.project(params, x))[1:]
 
     xs = sequence.xs
     x = jax.ShapeDtypeStruct(xs.shape[1:], xs.dtype)
@@ -182,12 +182,17 @@ def _shapes(
 
 
 def run_forward(
-    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+    cell: Cell,
+    adjoint: Adjoint,
+    plan: Plan,
+    reverse: bool,
+    params: Params,
+    sequence: Sequence,
 ) -> tuple[tuple[State, Array], Kept]:
     """Run over time, keeping what :func:`run_backward` needs by the same plan."""
     num_steps = len(sequence.xs)
-    adjoint = None if plan.recompute else cell.adjoint
-    buffers = _buffer(_shapes(cell, params, sequence, adjoint), num_steps)
+    output, residual = _shapes(cell, adjoint, params, sequence)
+    buffers = _buffer((output, None if plan.recompute else residual), num_steps)
     chunks = -(-num_steps // plan.chunk_size)
     starts = _buffer(sequence.state, chunks) if plan.recompute else None
 
@@ -196,9 +201,8 @@ def run_forward(
         if starts is not None:
             starts = _write(starts, state, chunk.index)
         state, buffers = _forward_chunk(
-            cell, params, sequence, chunk, state, buffers, chunk.start,
-            with_output=True, adjoint=adjoint, ahead=plan.ahead,
-        )  # fmt: skip
+            cell, adjoint, plan, params, sequence, chunk, state, buffers, chunk.start
+        )
         return state, buffers, starts
 
     carry = (sequence.state, buffers, starts)
@@ -225,7 +229,7 @@ def run_backward(
     """
     dstate, dys = cotangents
     num_steps = len(dys)
-    output, residual = _shapes(cell, params, sequence, adjoint)
+    output, residual = _shapes(cell, adjoint, params, sequence)
     da = jax.eval_shape(adjoint.backward, params, residual, dstate, output)[1]
 
     def residuals_of(chunk):
@@ -235,9 +239,8 @@ def run_backward(
         buffers = (None, _buffer(residual, chunk.size))
         state = _at(kept.starts, chunk.index)
         _, (_, residuals) = _forward_chunk(
-            cell, params, sequence, chunk, state, buffers, jnp.asarray(0),
-            with_output=False, adjoint=adjoint,
-        )  # fmt: skip
+            cell, adjoint, plan, params, sequence, chunk, state, buffers, jnp.asarray(0)
+        )
         return residuals, jnp.asarray(0)
 
     def body(chunk, carry):
@@ -267,7 +270,7 @@ def run_backward(
         )
         more = check_like("dparams of cell.adjoint.accumulate", more, params)
         dparams = _add(dparams, more)
-        dxs = lax.dynamic_update_slice_in_dim(dxs, dx, chunk.start, 0, **_FROM_ZERO)
+        dxs = _write_slice(dxs, dx, chunk.start)
         # A loop hands its buffer on; a remainder comes first and has its own.
         das = own if chunk.size == plan.chunk_size else das
         return adjoint_states, dparams, dxs, das

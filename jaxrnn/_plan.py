@@ -8,8 +8,9 @@ import math
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
-from ._typing import State
+from ._typing import Array, State
 
 # Up to this many projected numbers (T B A) a run stays in the caches, and is whole.
 WHOLE = 2**20
@@ -22,9 +23,21 @@ LEAST_ROWS, MOST_ROWS = 640, 2048
 # From this many projected numbers of a step (B A) on, reading ahead pays.
 AHEAD = 512
 
+# From 0.12 on, XLA's CPU backend makes one kernel of a loop that touches little memory,
+# if its products are of vectors with matrices. So rows run one by one if there are few:
+# up to so many with a gradient, and without; if their states and projected inputs are
+# small (B S A); and if the loop is long enough (T) to be worth more compilation.
+LOOPS_ARE_KERNELS = jax.__version_info__ >= (0, 12)
+ROWS_WITH_GRADIENT, ROWS_WITHOUT, SMALL, LEAST_STEPS = 4, 2, 2**14, 32
+
 # Up to this many entries a matrix is transposed before the loop that multiplies by its
 # transpose; beyond, that costs the product more than it gains.
 TRANSPOSED = 2**17
+
+# From this many entries on, a matrix whose rows lie a multiple of 4 KiB apart is given
+# some more columns before the loop that multiplies up to so many rows by it: else they
+# fall into the same few lines of the caches. One row alone makes it no product.
+PADDED, PADDED_ROWS = 2**20, 64
 
 
 class Plan(NamedTuple):
@@ -34,25 +47,61 @@ class Plan(NamedTuple):
     recompute: bool  # keep the states between chunks, not the residuals of all steps
 
     ahead: bool = False  # read the projected input of the next step in this one
+    by_row: bool = False  # run row by row, so that each loop is one kernel
 
 
-def fast_plan(num_steps: int, batch_size: int, width: int) -> Plan:
-    """The fastest plan, for ``width`` A projected numbers a step and row."""
-    on_cpu = jax.default_backend() == "cpu"
-    if num_steps * batch_size * width <= WHOLE or not on_cpu:
-        return Plan(max(num_steps, 1), recompute=False)
-    rows = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
-    return Plan(_even(num_steps, max(rows // batch_size, 1)), recompute=False)
+class Size(NamedTuple):
+    """What a plan depends on."""
+
+    num_steps: int  # T
+    rows: int  # B, of a step
+    width: int  # A, projected numbers of a row
+    state: State  # leaves (*B, ...)
 
 
-def small_plan(num_steps: int, chunk_size: int | None) -> Plan:
+def fast_plan(size: Size) -> Plan:
+    """The fastest plan to take gradients by."""
+    num_steps, rows, width, _ = size
+    by_row = _by_row(size, ROWS_WITH_GRADIENT)
+    if num_steps * rows * width <= WHOLE or not _on_cpu():
+        return Plan(max(num_steps, 1), recompute=False, by_row=by_row)
+    together = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
+    chunk_size = _even(num_steps, max(together // rows, 1))
+    return Plan(chunk_size, recompute=False, by_row=by_row)
+
+
+def small_plan(size: Size, chunk_size: int | None) -> Plan:
     """A plan that keeps little: about ``sqrt(T)`` steps a chunk if none is given."""
+    num_steps = size.num_steps
     if chunk_size is None:
         chunk_size = _even(num_steps, max(math.isqrt(num_steps), 1))
-    return Plan(min(chunk_size, max(num_steps, 1)), recompute=True)
+    by_row = _by_row(size, ROWS_WITH_GRADIENT)
+    return Plan(min(chunk_size, max(num_steps, 1)), recompute=True, by_row=by_row)
 
 
-def reads_ahead(state: State, batch_size: int, width: int) -> bool:
+def without_gradient(plan: Plan, size: Size) -> Plan:
+    """The plan for a run of which no gradient is asked, so that nothing is kept."""
+    by_row = _by_row(size, ROWS_WITHOUT)
+    ahead = not by_row and _reads_ahead(size)
+    return Plan(plan.chunk_size, recompute=True, ahead=ahead, by_row=by_row)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"
+
+
+def _by_row(size: Size, most_rows: int) -> bool:
+    """Whether the rows should run one by one."""
+    leaves = jax.tree.leaves(size.state)
+    few = 1 <= size.rows <= most_rows and size.num_steps >= LEAST_STEPS
+    if not (LOOPS_ARE_KERNELS and _on_cpu() and few and leaves):
+        return False
+    largest = max(leaf.size for leaf in leaves)  # B S
+    wide = {leaf.dtype.name for leaf in leaves} <= {"float32", "float64"}
+    return wide and largest * size.width <= SMALL
+
+
+def _reads_ahead(size: Size) -> bool:
     """Whether a run that keeps no residuals should read its inputs a step ahead.
 
     Where one array is all that a step makes, XLA's CPU backend puts the whole step into
@@ -60,9 +109,18 @@ def reads_ahead(state: State, batch_size: int, width: int) -> bool:
     index in time, element by element. Such a cell, a GRU, takes half the time if each
     input has been read before its step.
     """
-    made = jax.tree.leaves(state)
-    split = len(made) == 1 and width * batch_size > made[0].size
-    return split and batch_size * width >= AHEAD
+    made = jax.tree.leaves(size.state)
+    projected = size.rows * size.width
+    return len(made) == 1 and projected > made[0].size and projected >= AHEAD
+
+
+def columns_to_add(rows: int, matrix: Array) -> int:
+    """How many columns make products of ``rows`` rows with a large matrix faster."""
+    apart = matrix.shape[-1] * matrix.dtype.itemsize
+    aligned = apart % 4096 == 0 and matrix.dtype == jnp.float32
+    if not aligned or matrix.size < PADDED or not 1 < rows <= PADDED_ROWS:
+        return 0
+    return 16 if _on_cpu() else 0
 
 
 def _even(num_steps: int, chunk_size: int) -> int:

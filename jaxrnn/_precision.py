@@ -6,14 +6,18 @@ and bfloat16, otherwise the dtype itself (Micikevicius et al., Mixed precision
 training, 2018).
 """
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._plan import TRANSPOSED
+from ._plan import TRANSPOSED, columns_to_add
 from ._typing import Array, DTypeLike, Params
+
+Product: TypeAlias = Callable[[Array, Array], Array]
 
 
 def accumulation_dtype(dtype: DTypeLike) -> Any:
@@ -32,6 +36,15 @@ def dot(x: Array, w: Array) -> Array:
         contract,
         preferred_element_type=accumulation_dtype(w.dtype),
     )
+
+
+def dot_in_loop(x: Array, w: Array) -> Array:
+    """:func:`dot` with a matrix that a loop comes back to: it may pay to prepare it."""
+    extra = columns_to_add(math.prod(x.shape[:-1]), w)
+    if not extra:
+        return dot(x, w)
+    wide = lax.optimization_barrier(jnp.pad(w, ((0, 0), (0, extra))))
+    return dot(x, wide)[..., : w.shape[-1]]
 
 
 def dot_transposed(da: Array, w: Array) -> Array:

@@ -21,8 +21,9 @@ from cases import (
 )
 
 import jaxrnn
-from jaxrnn import _bptt
-from jaxrnn._plan import Plan, fast_plan, small_plan
+from jaxrnn import _plan, _reverse_mode
+from jaxrnn._plan import Plan, Size, fast_plan, small_plan, without_gradient
+from jaxrnn._precision import dot, dot_in_loop
 from jaxrnn._unroll import prepare
 
 kinds = pytest.mark.parametrize("name", KINDS)
@@ -37,7 +38,7 @@ def unroll_by(plan):
 
     def unroll(cell, params, xs, state=None, *, mask=None, resets=None, reverse=False):
         sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-        return _bptt._unroll(cell, plan, reverse, params, sequence)
+        return _reverse_mode._unroll(cell, plan, reverse, params, sequence)
 
     return unroll
 
@@ -90,12 +91,28 @@ def test_reading_ahead_changes_nothing(name, reverse):
     def both():
         plans = [Plan(3, recompute=True, ahead=ahead) for ahead in (False, True)]
         return [
-            _bptt.run_forward(cell, plan, reverse, case.params, sequence)[0]
+            _reverse_mode.forward(cell, plan, reverse, case.params, sequence)[0]
             for plan in plans
         ]
 
     plain, ahead = both()
     assert_close(ahead, plain, 1e-12)
+
+
+@kinds
+@reversals
+@keeping
+def test_rows_apart_equal_the_batch(name, reverse, recompute):
+    cell = CELLS[name].cell
+    plan = Plan(3, recompute, by_row=True)
+    check(unroll_by(plan), cell, problem(cell), reverse)
+
+
+@pytest.mark.parametrize("batch", [name for name in BATCHES if name != "batch"])
+def test_rows_of_any_batch(batch):
+    cell = CELLS["lstm"].cell
+    plan = Plan(T, recompute=False, by_row=True)
+    check(unroll_by(plan), cell, problem(cell, BATCHES[batch]), reverse=True)
 
 
 @keeping
@@ -209,27 +226,91 @@ def test_chunks_under_vmap(recompute):
 # The plans
 
 
+def size(num_steps, rows, width, state_size=None):
+    h = jax.ShapeDtypeStruct((rows, state_size or width // 4), jnp.float32)
+    return Size(num_steps, rows, width, (h, h))
+
+
 def test_short_runs_are_whole_and_long_ones_are_not():
-    assert fast_plan(35, 20, 2600).chunk_size < 35
-    assert fast_plan(1000, 8, 128).chunk_size == 1000
-    assert fast_plan(0, 8, 128).chunk_size == 1
-    assert not fast_plan(100, 32, 512).recompute
+    assert fast_plan(size(35, 20, 2600)).chunk_size < 35
+    assert fast_plan(size(1000, 8, 128)).chunk_size == 1000
+    assert fast_plan(size(0, 8, 128)).chunk_size == 1
+    assert not fast_plan(size(100, 32, 512)).recompute
 
 
 @pytest.mark.parametrize("num_steps", [100, 128, 168, 997, 10**6])
-@pytest.mark.parametrize("batch_size", [1, 32, 5000])
-def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, batch_size):
-    chunk_size = fast_plan(num_steps, batch_size, 2048).chunk_size
+@pytest.mark.parametrize("rows", [1, 32, 5000])
+def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, rows):
+    chunk_size = fast_plan(size(num_steps, rows, 2048)).chunk_size
     assert 1 <= chunk_size <= num_steps
     if num_steps != 997:  # a prime
         assert num_steps % chunk_size == 0
 
 
 def test_the_default_chunk_is_near_the_square_root():
-    assert small_plan(10**6, None) == Plan(1000, recompute=True)
-    assert 25 <= small_plan(997, None).chunk_size <= 34
-    assert small_plan(10, 100).chunk_size == 10
-    assert small_plan(0, None).chunk_size == 1
+    assert small_plan(size(10**6, 8, 128), None) == Plan(1000, recompute=True)
+    assert 25 <= small_plan(size(997, 8, 128), None).chunk_size <= 34
+    assert small_plan(size(10, 8, 128), 100).chunk_size == 10
+    assert small_plan(size(0, 8, 128), None).chunk_size == 1
+
+
+def test_few_small_rows_run_one_by_one(monkeypatch):
+    monkeypatch.setattr(_plan, "LOOPS_ARE_KERNELS", True)
+    tiny = size(1000, 2, 64)
+    assert fast_plan(tiny).by_row
+    assert small_plan(tiny, None).by_row
+    assert without_gradient(fast_plan(tiny), tiny).by_row
+    four = size(1000, 4, 64)
+    assert fast_plan(four).by_row
+    assert not without_gradient(fast_plan(four), four).by_row
+    others = [size(1000, 5, 64), size(8, 2, 64), size(1000, 2, 512), size(1000, 0, 64)]
+    stateless = Size(1000, 2, 64, ())
+    narrow = Size(1000, 2, 64, jax.ShapeDtypeStruct((2, 16), jnp.bfloat16))
+    assert not any(fast_plan(other).by_row for other in (*others, stateless, narrow))
+    monkeypatch.setattr(_plan, "LOOPS_ARE_KERNELS", False)
+    assert not fast_plan(tiny).by_row
+
+
+@pytest.mark.usefixtures("optimized")
+def test_a_row_by_itself_is_one_kernel_where_the_plan_counts_on_it():
+    lowered = compiled_gradient(jaxrnn.unroll_bptt, jaxrnn.lstm(16), 1000, 2, 16)
+    kernels = lowered.compile().as_text().count('xla_cpu_small_call="true"')
+    assert kernels == (4 if _plan.LOOPS_ARE_KERNELS else 0)  # two rows, both ways
+
+
+def pads(fun, *arguments):
+    return str(jax.make_jaxpr(fun)(*arguments)).count(" pad[")
+
+
+@pytest.mark.parametrize(
+    ("rows", "hidden_size", "dtype", "expected"),
+    [
+        (32, 512, jnp.float32, 1),
+        (1, 512, jnp.float32, 0),
+        (65, 512, jnp.float32, 0),
+        (32, 500, jnp.float32, 0),
+        (32, 256, jnp.float32, 0),
+        (32, 512, jnp.float16, 0),
+    ],
+)
+def test_a_loop_by_a_large_aligned_matrix_adds_columns(
+    rows, hidden_size, dtype, expected
+):
+    cell = jaxrnn.lstm(hidden_size)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 3, dtype))
+    xs = jax.ShapeDtypeStruct((100, rows, 3), dtype)
+    unroll = functools.partial(jaxrnn.unroll_bptt, cell)
+    assert pads(unroll, params, xs) == expected
+    state = jax.eval_shape(lambda p: cell.initial_state(p, (rows,)), params)
+    a_x = jax.ShapeDtypeStruct((rows, 4 * hidden_size), state.h.dtype)
+    assert pads(cell.step, params, state, a_x) == 0
+
+
+def test_more_columns_change_nothing():
+    w = jax.random.normal(jax.random.key(0), (512, 2048), jnp.float32)
+    x = jax.random.normal(jax.random.key(1), (3, 512), jnp.float32)
+    assert dot_in_loop(x, w).shape == (3, 2048)
+    assert_close(dot_in_loop(x, w), dot(x, w), 1e-5)
 
 
 # Memory and compilation

@@ -23,6 +23,8 @@ IMPORT_LAYERS = [
     ["_scan", "_influence", "initializers"],
     ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
     ["_chunks"],
+    ["_row_by_row"],
+    ["_reverse_mode"],
     ["_bptt", "_gradient_by_lag", "_rtrl", "_time_distributed"],
     ["_layers"],
     ["_gradient_norms", "_jacobians", "_gates", "_cell_problem"],

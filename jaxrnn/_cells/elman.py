@@ -32,9 +32,11 @@ import jax.numpy as jnp
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_features, check_floating, check_size
 from .._precision import (
+    Product,
     accumulation_dtype,
     add_bias,
     dot,
+    dot_in_loop,
     dot_transposed,
     leading_sum,
     outer_sum,
@@ -97,12 +99,17 @@ def elman_step(
     params: ElmanParams, state: Array, a_x: Array, *, activation: Activation = jnp.tanh
 ) -> tuple[Array, Array]:
     """One step; the output is the new hidden state."""
-    state, y, _ = elman_forward(params, state, a_x, activation=activation)
+    state, y, _ = elman_forward(params, state, a_x, activation=activation, dot=dot)
     return state, y
 
 
 def elman_forward(
-    params: ElmanParams, state: Array, a_x: Array, *, activation: Activation = jnp.tanh
+    params: ElmanParams,
+    state: Array,
+    a_x: Array,
+    *,
+    activation: Activation = jnp.tanh,
+    dot: Product = dot_in_loop,
 ) -> tuple[Array, Array, ElmanResidual]:
     """One step and its residual."""
     a = a_x + dot(state, params.w_h)

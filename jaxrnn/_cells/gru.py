@@ -45,9 +45,11 @@ import jax.numpy as jnp
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating, check_size
 from .._precision import (
+    Product,
     accumulation_dtype,
     add_bias,
     dot,
+    dot_in_loop,
     dot_transposed,
     leading_sum,
     outer_sum,
@@ -127,7 +129,7 @@ def _split(a: Array) -> tuple[Array, Array]:
 
 
 def gru_forward(
-    params: GRUParams, state: Array, a_x: Array
+    params: GRUParams, state: Array, a_x: Array, *, dot: Product = dot_in_loop
 ) -> tuple[Array, Array, GRUResidual]:
     """One step with the reset after the product, and its residual."""
     a_x_rz, a_x_n = _split(a_x)
@@ -141,7 +143,7 @@ def gru_forward(
 
 def gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
     """One step with the reset after the product; the output is the new state."""
-    state, y, _ = gru_forward(params, state, a_x)
+    state, y, _ = gru_forward(params, state, a_x, dot=dot)
     return state, y
 
 
@@ -175,7 +177,7 @@ def gru_accumulate(
 
 
 def gru_before_forward(
-    params: GRUParams, state: Array, a_x: Array
+    params: GRUParams, state: Array, a_x: Array, *, dot: Product = dot_in_loop
 ) -> tuple[Array, Array, GRUBeforeResidual]:
     """One step with the reset before the product, and its residual."""
     a_x_rz, a_x_n = _split(a_x)
@@ -191,7 +193,7 @@ def gru_before_forward(
 
 def gru_before_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
     """One step with the reset before the product; the output is the new state."""
-    state, y, _ = gru_before_forward(params, state, a_x)
+    state, y, _ = gru_before_forward(params, state, a_x, dot=dot)
     return state, y
 
 

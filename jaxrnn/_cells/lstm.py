@@ -38,9 +38,11 @@ from jax import lax
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating, check_size
 from .._precision import (
+    Product,
     accumulation_dtype,
     add_bias,
     dot,
+    dot_in_loop,
     dot_transposed,
     leading_sum,
     outer_sum,
@@ -117,12 +119,12 @@ def lstm_step(
     params: LSTMParams, state: LSTMState, a_x: Array
 ) -> tuple[LSTMState, Array]:
     """One step; the output is the new hidden state."""
-    state, y, _ = lstm_forward(params, state, a_x)
+    state, y, _ = lstm_forward(params, state, a_x, dot=dot)
     return state, y
 
 
 def lstm_forward(
-    params: LSTMParams, state: LSTMState, a_x: Array
+    params: LSTMParams, state: LSTMState, a_x: Array, *, dot: Product = dot_in_loop
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual."""
     h_prev, c_prev = state

@@ -1,0 +1,208 @@
+"""Reverse mode: a fast run over time, and what JAX differentiates in its place.
+
+The runs of :mod:`jaxrnn._chunks` write in place, which JAX cannot differentiate
+cheaply. So forward and backward pass carry tangents of their own, those of the
+reference: the same two passes as one scan each.
+"""
+
+import functools
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ._base import Adjoint, Cell
+from ._checks import check_cell
+from ._chunks import Kept
+from ._plan import Plan, Size, without_gradient
+from ._row_by_row import run_backward, run_forward
+from ._scan import masked_scan, masked_scan_transposed
+from ._typing import Array, Params, Residual, State
+from ._unroll import Sequence, unroll_sequence
+
+
+def adjoint_of(cell: Cell) -> Adjoint:
+    """Its adjoint; ValueError where it has none."""
+    check_cell("cell", cell)
+    if cell.adjoint is None:
+        raise ValueError(
+            "cell must have an adjoint for the hand-derived backward pass, got "
+            "cell.adjoint = None: use jaxrnn.unroll, which jax.grad differentiates"
+        )
+    return cell.adjoint
+
+
+def size_of(cell: Cell, params: Params, sequence: Sequence) -> Size:
+    """What the plan of a run depends on."""
+    xs = sequence.xs
+    width = jax.eval_shape(cell.project, params, xs).shape[-1]
+    return Size(len(xs), math.prod(xs.shape[1:-1]), width, sequence.state)
+
+
+# The reference: all steps in one scan each way. JAX can differentiate it again, and
+# does: the derivatives of the forms that write in place are those of the reference.
+
+
+def _scan_forward(
+    cell: Cell, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[tuple[State, Array], Residual]:
+    state, ys, residuals = masked_scan(
+        functools.partial(adjoint_of(cell).forward, params),
+        sequence.state,
+        cell.project(params, sequence.xs),
+        fresh=sequence.fresh,
+        mask=sequence.mask,
+        resets=sequence.resets,
+        reverse=reverse,
+    )
+    return (state, ys), residuals
+
+
+def _scan_backward(
+    cell: Cell,
+    reverse: bool,
+    params: Params,
+    sequence: Sequence,
+    residuals: Residual,
+    cotangents: tuple[State, Array],
+) -> tuple[Params, Array, State, State]:
+    dstate, dys = cotangents
+    adjoint = adjoint_of(cell)
+
+    def backward(dstate, inputs):
+        residual, dy = inputs
+        return adjoint.backward(params, residual, dstate, dy)
+
+    dstate, dfresh, da_xs = masked_scan_transposed(
+        backward,
+        dstate,
+        (residuals, dys),
+        mask=sequence.mask,
+        resets=sequence.resets,
+        reverse=reverse,
+    )
+    dparams, dxs = adjoint.accumulate(params, sequence.xs, residuals, da_xs)
+    return dparams, dxs, dstate, dfresh
+
+
+def _scan_gradients(
+    cell: Cell,
+    reverse: bool,
+    params: Params,
+    sequence: Sequence,
+    cotangents: tuple[State, Array],
+) -> tuple[Params, Array, State, State]:
+    _, residuals = _scan_forward(cell, reverse, params, sequence)
+    return _scan_backward(cell, reverse, params, sequence, residuals, cotangents)
+
+
+class Saved(NamedTuple):
+    """What the backward pass needs of the forward pass."""
+
+    params: Params
+    sequence: Sequence
+    kept: Kept  # a function of the other two, and so without a tangent of its own
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def forward(
+    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[tuple[State, Array], Kept]:
+    return run_forward(cell, adjoint_of(cell), plan, reverse, params, sequence)
+
+
+@forward.defjvp
+def _forward_jvp(cell, plan, reverse, primals, tangents):
+    values, kept = forward(cell, plan, reverse, *primals)
+
+    def reference(params, sequence):
+        return _scan_forward(cell, reverse, params, sequence)[0]
+
+    _, dvalues = jax.jvp(reference, primals, tangents)
+    return (values, kept), (dvalues, jax.tree.map(_no_tangent, kept))
+
+
+def _no_tangent(leaf: Array) -> Array | np.ndarray:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def backward(
+    cell: Cell,
+    plan: Plan,
+    reverse: bool,
+    saved: Saved,
+    cotangents: tuple[State, Array],
+) -> tuple[Params, Array, State, State]:
+    return run_backward(cell, adjoint_of(cell), plan, reverse, *saved, cotangents)
+
+
+@backward.defjvp
+def _backward_jvp(cell, plan, reverse, primals, tangents):
+    gradients = backward(cell, plan, reverse, *primals)
+    (saved, cotangents), (dsaved, dcotangents) = primals, tangents
+    _, dgradients = jax.jvp(
+        functools.partial(_scan_gradients, cell, reverse),
+        (saved.params, saved.sequence, cotangents),
+        (dsaved.params, dsaved.sequence, dcotangents),
+    )
+    return gradients, dgradients
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _unroll(
+    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[State, Array]:
+    # No gradient is asked for.
+    plan = without_gradient(plan, size_of(cell, params, sequence))
+    return run_forward(cell, adjoint_of(cell), plan, reverse, params, sequence)[0]
+
+
+def _unroll_forward(cell, plan, reverse, params, sequence):
+    values, kept = forward(cell, plan, reverse, params, sequence)
+    return values, Saved(params, sequence, kept)
+
+
+def _unroll_backward(cell, plan, reverse, saved, cotangents):
+    dparams, dxs, dstate, dfresh = backward(cell, plan, reverse, saved, cotangents)
+    return dparams, Sequence(dxs, dstate, dfresh, mask=None, resets=None)
+
+
+_unroll.defvjp(_unroll_forward, _unroll_backward)
+
+
+def _is_placed(tree: Any) -> bool:
+    """Whether the type of an array says where on a mesh its parts are.
+
+    So it is inside ``jax.shard_map``, and on meshes with explicit axes. There the
+    types of what is written and of where must agree, and JAX knows how in a scan.
+    """
+    for leaf in jax.tree.leaves(tree):
+        sharding = jax.typeof(leaf).sharding
+        if any(axis is not None for axis in sharding.spec):
+            return True
+        if jax.sharding.AxisType.Manual in (sharding.mesh.axis_types or ()):
+            return True
+    return False
+
+
+def reverse_mode(
+    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+) -> tuple[State, Array]:
+    """Run over time by a plan; says where to go if forward mode comes instead."""
+    if _is_placed((params, sequence)):
+        return unroll_sequence(cell, reverse, params, sequence)
+    try:
+        return _unroll(cell, plan, reverse, params, sequence)
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "unroll_fn must allow forward-mode differentiation (jvp) here, got one "
+            "with a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
+            "layer, or call jaxrnn.unroll"
+        ) from error
