@@ -126,7 +126,6 @@ def _for_each_chunk(
 def _forward_chunk(
     cell: Cell,
     adjoint: Adjoint,
-    plan: Plan,
     params: Params,
     sequence: Sequence,
     chunk: _Chunk,
@@ -144,28 +143,19 @@ def _forward_chunk(
     a_xs = lax.optimization_barrier(cell.project(params, xs))
 
     def take(index, carry):
-        state, kept, a_x = carry
+        state, kept = carry
         row = chunk.row(index)
-        if a_x is None:
-            state, entry = one(state, _at(a_xs, row), row)
-        else:
-            state, entry = one(state, a_x, row)
-            a_x = _at(a_xs, chunk.row(jnp.minimum(index + 1, chunk.size - 1)))
-        return state, _write(kept, entry, offset + row), a_x
-
-    def one(state, a_x, row):
         flags = _at((sequence.mask, sequence.resets), chunk.start + row)
-        state, made = body(state, (a_x, *flags))
-        return state, jax.tree.map(
+        state, made = body(state, (_at(a_xs, row), *flags))
+        entry = jax.tree.map(
             lambda buffer, entry: None if buffer is None else entry,
             kept,
             made,
             is_leaf=lambda buffer: buffer is None,
         )
+        return state, _write(kept, entry, offset + row)
 
-    first = _at(a_xs, chunk.row(jnp.asarray(0))) if plan.ahead else None
-    state, kept, _ = lax.fori_loop(0, chunk.size, take, (state, kept, first))
-    return state, kept
+    return lax.fori_loop(0, chunk.size, take, (state, kept))
 
 
 def _shapes(
@@ -201,7 +191,7 @@ def run_forward(
         if starts is not None:
             starts = _write(starts, state, chunk.index)
         state, buffers = _forward_chunk(
-            cell, adjoint, plan, params, sequence, chunk, state, buffers, chunk.start
+            cell, adjoint, params, sequence, chunk, state, buffers, chunk.start
         )
         return state, buffers, starts
 
@@ -239,7 +229,7 @@ def run_backward(
         buffers = (None, _buffer(residual, chunk.size))
         state = _at(kept.starts, chunk.index)
         _, (_, residuals) = _forward_chunk(
-            cell, adjoint, plan, params, sequence, chunk, state, buffers, jnp.asarray(0)
+            cell, adjoint, params, sequence, chunk, state, buffers, jnp.asarray(0)
         )
         return residuals, jnp.asarray(0)
 

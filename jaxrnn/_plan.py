@@ -20,9 +20,6 @@ WHOLE = 2**20
 CHUNK = 3 * 2**17
 LEAST_ROWS, MOST_ROWS = 640, 2048
 
-# From this many projected numbers of a step (B A) on, reading ahead pays.
-AHEAD = 512
-
 # From 0.12 on, XLA's CPU backend makes one kernel of a loop that touches little memory,
 # if its products are of vectors with matrices. So rows run one by one if there are few:
 # up to so many with a gradient, and without; if their states and projected inputs are
@@ -46,7 +43,6 @@ class Plan(NamedTuple):
     chunk_size: int  # K, steps whose inputs are projected at once
     recompute: bool  # keep the states between chunks, not the residuals of all steps
 
-    ahead: bool = False  # read the projected input of the next step in this one
     by_row: bool = False  # run row by row, so that each loop is one kernel
 
 
@@ -81,9 +77,9 @@ def small_plan(size: Size, chunk_size: int | None) -> Plan:
 
 def without_gradient(plan: Plan, size: Size) -> Plan:
     """The plan for a run of which no gradient is asked, so that nothing is kept."""
+    chunk_size = 1 if _fuses(size) else plan.chunk_size
     by_row = _by_row(size, ROWS_WITHOUT)
-    ahead = not by_row and _reads_ahead(size)
-    return Plan(plan.chunk_size, recompute=True, ahead=ahead, by_row=by_row)
+    return Plan(chunk_size, recompute=True, by_row=by_row)
 
 
 def _on_cpu() -> bool:
@@ -101,17 +97,17 @@ def _by_row(size: Size, most_rows: int) -> bool:
     return wide and largest * size.width <= SMALL
 
 
-def _reads_ahead(size: Size) -> bool:
-    """Whether a run that keeps no residuals should read its inputs a step ahead.
+def _fuses(size: Size) -> bool:
+    """Whether a run that keeps no residuals should project each input in its own step.
 
     Where one array is all that a step makes, XLA's CPU backend puts the whole step into
-    one loop, in which it looks up each part of an input that is split into gates by its
-    index in time, element by element. Such a cell, a GRU, takes half the time if each
-    input has been read before its step.
+    one kernel. An input that is split into gates is then looked up in a chunk by its
+    index in time, element by element. A cell like that, a GRU, takes half the time if
+    the input comes out of a product in the same step.
     """
     made = jax.tree.leaves(size.state)
-    projected = size.rows * size.width
-    return len(made) == 1 and projected > made[0].size and projected >= AHEAD
+    split = len(made) == 1 and size.rows * size.width > made[0].size
+    return split and _on_cpu()
 
 
 def columns_to_add(rows: int, matrix: Array) -> int:

@@ -78,27 +78,6 @@ def test_every_cell_runs_in_chunks(name):
     check(chunked, cell, problem(cell), reverse=False)
 
 
-@reversals
-@pytest.mark.parametrize("name", ["gru", "gru-before", "elman"])
-def test_reading_ahead_changes_nothing(name, reverse):
-    cell = CELLS[name].cell
-    case = problem(cell)
-    sequence = prepare(
-        cell, case.params, case.xs, case.state, case.mask, case.resets, reverse
-    )
-
-    @jax.jit
-    def both():
-        plans = [Plan(3, recompute=True, ahead=ahead) for ahead in (False, True)]
-        return [
-            _reverse_mode.forward(cell, plan, reverse, case.params, sequence)[0]
-            for plan in plans
-        ]
-
-    plain, ahead = both()
-    assert_close(ahead, plain, 1e-12)
-
-
 @kinds
 @reversals
 @keeping
@@ -252,6 +231,14 @@ def test_the_default_chunk_is_near_the_square_root():
     assert 25 <= small_plan(size(997, 8, 128), None).chunk_size <= 34
     assert small_plan(size(10, 8, 128), 100).chunk_size == 10
     assert small_plan(size(0, 8, 128), None).chunk_size == 1
+
+
+def test_a_gru_of_which_no_gradient_is_asked_projects_in_the_loop():
+    h = jax.ShapeDtypeStruct((32, 128), jnp.float32)
+    gru, elman = Size(100, 32, 384, h), Size(100, 32, 128, h)
+    assert without_gradient(fast_plan(gru), gru).chunk_size == 1
+    assert fast_plan(gru).chunk_size > 1
+    assert without_gradient(fast_plan(elman), elman).chunk_size == 100
 
 
 def test_few_small_rows_run_one_by_one(monkeypatch):
