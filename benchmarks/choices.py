@@ -20,7 +20,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
-from contestants import SHAPES, problem, train_step
+from contestants import SHAPES, Shape, problem, train_step
 from measure import compiled, in_turns
 
 import jaxrnn
@@ -30,7 +30,7 @@ from jaxrnn._precision import dot
 from jaxrnn._unroll import prepare
 
 NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1"]
-SHAPES = SHAPES | {"two rows": (1000, 2, 16, 16)}
+SHAPES = SHAPES | {"two rows": Shape(1000, 2, 16, 16)}
 
 
 def gate_by_gate(params, state, a_x):
