@@ -25,6 +25,11 @@ from ._cells.gru import gru as gru
 from ._cells.lstm import LSTMParams as LSTMParams
 from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
+from ._connections import HighwayParams as HighwayParams
+from ._connections import highway as highway
+from ._connections import residual as residual
+from ._dropout import dropout as dropout
+from ._dropout import weight_drop as weight_drop
 from ._gradient_by_lag import gradient_by_lag as gradient_by_lag
 from ._influence import Influence as Influence
 from ._influence import dense_influence as dense_influence
@@ -54,6 +59,7 @@ __all__ = [
     "ElmanParams",
     "EmbeddingParams",
     "GRUParams",
+    "HighwayParams",
     "Influence",
     "LSTMParams",
     "LSTMState",
@@ -67,15 +73,18 @@ __all__ = [
     "dense_influence",
     "diagnostics",
     "diagonal_influence",
+    "dropout",
     "elman",
     "embedding",
     "gradient_by_lag",
     "gru",
+    "highway",
     "initializers",
     "layer",
     "lengths_to_mask",
     "losses",
     "lstm",
+    "residual",
     "rtrl",
     "rtrl_init",
     "rtrl_step",
@@ -85,6 +94,7 @@ __all__ = [
     "unroll",
     "unroll_bptt",
     "unroll_chunked",
+    "weight_drop",
 ]
 
 __version__ = "0.1.0"

@@ -1,5 +1,6 @@
 """Recurrent layers, and the ways to combine layers of any kind."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -7,8 +8,9 @@ import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
-from ._checks import check_cell, check_layer, check_like
-from ._typing import Params, State
+from ._checks import check_cell, check_flags, check_layer, check_like
+from ._scan import select, zeros_like
+from ._typing import Array, Params, State
 from ._unroll import unroll
 
 
@@ -161,24 +163,55 @@ class BidirectionalState(NamedTuple):
     backward: State
 
 
+def _concatenate(forward: Array, backward: Array) -> Array:
+    return jnp.concatenate([forward, backward], axis=-1)
+
+
+def _merged_size(
+    merge: Callable[[Array, Array], Array], forward: int, backward: int
+) -> int:
+    """The output size of ``merge``."""
+    shapes = [
+        jax.ShapeDtypeStruct((size,), jnp.float32) for size in (forward, backward)
+    ]
+    try:
+        return jax.eval_shape(merge, *shapes).shape[-1]
+    except TypeError as error:
+        raise ValueError(
+            "merge must take the outputs of both directions, got an error for output "
+            f"sizes {forward} and {backward}: {error}"
+        ) from error
+
+
 def bidirectional(
-    forward: Cell, backward: Cell, *, unroll_fn: UnrollFn | None = None
+    forward: Cell,
+    backward: Cell,
+    *,
+    merge: Callable[[Array, Array], Array] = _concatenate,
+    unroll_fn: UnrollFn | None = None,
 ) -> Layer:
-    """Two cells, one in each direction of time; outputs are concatenated.
+    """Two cells, one in each direction of time; outputs are concatenated, or merged.
 
     Padding needs no reversal: with a mask, the reversed direction waits through it.
 
     Args:
         forward: cell that runs from the first step to the last.
         backward: cell that runs from the last step to the first.
+        merge: a function of the outputs of both directions, ``(T, *B, O_forward)`` and
+            ``(T, *B, O_backward)``, that acts on the last axis: ``jnp.add``,
+            ``jnp.multiply``, ``lambda f, b: (f + b) / 2``. Concatenates by default.
         unroll_fn: how to run them, see :func:`layer`.
 
     Returns:
-        A :class:`Layer` with outputs ``(T, *B, O_forward + O_backward)``, each at its
-        own time. Its ``step`` raises ValueError: it would need the future.
+        A :class:`Layer` with outputs ``(T, *B, O_forward + O_backward)``, or what
+        ``merge`` gives, each at its own time. Its ``step`` raises ValueError: it would
+        need the future.
 
     Raises:
         TypeError: an argument is not a :class:`Cell`, for instance a layer.
+        ValueError: ``merge`` does not take outputs of these sizes.
+
+    Differs from Keras, whose merge modes are names: here they are functions.
 
     References:
         Schuster and Paliwal, Bidirectional recurrent neural networks, 1997.
@@ -195,6 +228,7 @@ def bidirectional(
         layer(forward, unroll_fn=unroll_fn),
         layer(backward, reverse=True, unroll_fn=unroll_fn),
     )
+    output_size = _merged_size(merge, forward.output_size, backward.output_size)
 
     def init(key, input_size, dtype=None):
         keys = jax.random.split(key)
@@ -220,12 +254,16 @@ def bidirectional(
             for each, p, s in zip(directions, params, states, strict=True)
         ]
         new_states, ys = zip(*results, strict=True)
-        return BidirectionalState(*new_states), jnp.concatenate(ys, axis=-1)
+        merged = merge(*ys)
+        valid = check_flags("mask", mask, merged.shape[:-1])
+        if valid is not None:
+            merged = select(valid, merged, zeros_like(merged))
+        return BidirectionalState(*new_states), merged
 
     return Layer(
         init=init,
         initial_state=initial_state,
         apply=apply,
         step=_refuse_step("a bidirectional layer"),
-        output_size=forward.output_size + backward.output_size,
+        output_size=output_size,
     )

@@ -59,7 +59,25 @@ LAYERS = {
         lambda f: jaxrnn.bidirectional(jaxrnn.lstm(5), jaxrnn.lstm(5), unroll_fn=f),
         causal=False,
     ),
+    "bidirectional-merged": LayerCase(
+        lambda f: jaxrnn.bidirectional(
+            jaxrnn.gru(5), jaxrnn.lstm(5), merge=jnp.logaddexp, unroll_fn=f
+        ),
+        causal=False,
+    ),
     "tagger": LayerCase(_tagger, causal=False),
+    "residual": LayerCase(
+        lambda f: jaxrnn.residual(jaxrnn.layer(jaxrnn.gru(I), unroll_fn=f))
+    ),
+    "highway": LayerCase(
+        lambda f: jaxrnn.highway(jaxrnn.layer(jaxrnn.lstm(I), unroll_fn=f))
+    ),
+    "dropout": LayerCase(
+        lambda f: jaxrnn.dropout(jaxrnn.layer(jaxrnn.gru(5), unroll_fn=f), 0.5)
+    ),
+    "weight-drop": LayerCase(
+        lambda f: jaxrnn.weight_drop(jaxrnn.layer(jaxrnn.lstm(5), unroll_fn=f), 0.5)
+    ),
     "dense": LayerCase(lambda f: jaxrnn.dense(3, activation=jnp.tanh)),
     "embedding": LayerCase(lambda f: jaxrnn.embedding(VOCAB, 4), tokens=True),
     "model": LayerCase(_model, tokens=True),

@@ -1,0 +1,151 @@
+"""Connections around a layer: residual and highway."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Layer
+from ._checks import (
+    check_features,
+    check_flags,
+    check_layer,
+    check_sequence,
+    check_size,
+)
+from ._precision import add_bias, dot
+from ._scan import select, zeros_like
+from ._typing import Array, ArrayLike, Params, Shape
+from .initializers import Initializer, glorot_uniform
+
+
+def _check_input_size(input_size: int, layer: Layer) -> int:
+    size = check_size("input_size", input_size)
+    if size != layer.output_size:
+        raise ValueError(
+            "input_size must be the layer's output size where the inputs are added to "
+            f"the outputs, {layer.output_size}, got {size}"
+        )
+    return size
+
+
+def _unmasked(xs: ArrayLike, mask: ArrayLike | None) -> Array:
+    """The inputs, zero where masked: garbage must not reach a sum."""
+    inputs = check_sequence("xs", xs)
+    valid = check_flags("mask", mask, inputs.shape[:-1])
+    return inputs if valid is None else select(valid, inputs, zeros_like(inputs))
+
+
+def residual(layer: Layer) -> Layer:
+    """The inputs added to the outputs of a layer: ``y = x + layer(x)``.
+
+    Args:
+        layer: what to wrap; its input size must be its output size. Parameters and
+            state are its own.
+
+    Returns:
+        A :class:`Layer`.
+
+    Raises:
+        TypeError: ``layer`` is not a :class:`Layer`.
+        ValueError: from ``init`` or ``apply``, if the sizes differ.
+
+    References:
+        He et al., Deep residual learning for image recognition, 2016. In recurrent
+        stacks: Wu et al., Google's neural machine translation system, 2016.
+
+    >>> import jaxrnn
+    >>> model = residual(jaxrnn.layer(jaxrnn.gru(5)))
+    >>> params = model.init(jax.random.key(0), 5)
+    >>> model.apply(params, jnp.ones((7, 3, 5)))[1].shape
+    (7, 3, 5)
+    """
+    check_layer("layer", layer)
+
+    def init(key, input_size, dtype=None):
+        return layer.init(key, _check_input_size(input_size, layer), dtype)
+
+    def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        inputs = _unmasked(xs, mask)
+        state, ys = layer.apply(
+            params, inputs, state, mask=mask, resets=resets, key=key
+        )
+        check_features("xs", inputs, layer.output_size, ys.dtype)
+        return state, inputs + ys
+
+    def step(params, state, x):
+        x = jnp.asarray(x)
+        state, y = layer.step(params, state, x)
+        check_features("x", x, layer.output_size, y.dtype)
+        return state, x + y
+
+    return Layer(init, layer.initial_state, apply, step, layer.output_size)
+
+
+class HighwayParams(NamedTuple):
+    """Parameters of :func:`highway`."""
+
+    layer: Params
+    w: Array  # (O, O), of the transform gate
+    b: Array  # (O,)
+
+
+def highway(
+    layer: Layer, *, gate_bias: float = -1.0, w_init: Initializer = glorot_uniform
+) -> Layer:
+    """A gate between the inputs and the outputs of a layer.
+
+    ``y = t layer(x) + (1 - t) x`` with ``t = sigmoid(x W + b)``.
+
+    Args:
+        layer: what to wrap; its input size must be its output size. The state is its
+            own.
+        gate_bias: initial ``b``; negative lets inputs through at first.
+        w_init: initialiser of ``W (O, O)``.
+
+    Returns:
+        A :class:`Layer` with parameters :class:`HighwayParams`.
+
+    Raises:
+        TypeError: ``layer`` is not a :class:`Layer`.
+        ValueError: from ``init`` or ``apply``, if the sizes differ.
+
+    References:
+        Srivastava, Greff and Schmidhuber, Training very deep networks, 2015.
+
+    >>> import jaxrnn
+    >>> model = highway(jaxrnn.layer(jaxrnn.gru(5)))
+    >>> params = model.init(jax.random.key(0), 5)
+    >>> model.apply(params, jnp.ones((7, 3, 5)))[1].shape
+    (7, 3, 5)
+    """
+    check_layer("layer", layer)
+
+    def init(key, input_size, dtype=None):
+        size = _check_input_size(input_size, layer)
+        key_layer, key_gate = jax.random.split(key)
+        params = layer.init(key_layer, size, dtype)
+        w = w_init(key_gate, (size, size), jnp.zeros((), dtype).dtype)
+        return HighwayParams(params, w, jnp.full((size,), gate_bias, w.dtype))
+
+    def initial_state(params: HighwayParams, batch_shape: Shape = ()):
+        return layer.initial_state(params.layer, batch_shape)
+
+    def mix(params, x, y):
+        check_features("xs", x, params.w.shape[0], params.w.dtype)
+        gate = jax.nn.sigmoid(add_bias(dot(x, params.w), params.b)).astype(y.dtype)
+        return gate * y + (1 - gate) * x
+
+    def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        inputs = _unmasked(xs, mask)
+        state, ys = layer.apply(
+            params.layer, inputs, state, mask=mask, resets=resets, key=key
+        )
+        return state, mix(params, inputs, ys)
+
+    def step(params, state, x):
+        x = jnp.asarray(x)
+        state, y = layer.step(params.layer, state, x)
+        return state, mix(params, x, y)
+
+    return Layer(init, initial_state, apply, step, layer.output_size)

@@ -1,0 +1,175 @@
+"""Dropout around a layer, and of its recurrent weights.
+
+Both draw when ``apply`` gets a ``key``; without one, and while streaming, they
+evaluate. All is drawn before the loop over time, so that any cell and any unroll goes
+with it.
+"""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Layer
+from ._checks import check_layer
+from ._typing import Array, Key, Params
+
+
+def _check_rate(name: str, rate: float) -> float:
+    try:
+        number = operator.truediv(rate, 1)
+    except TypeError:
+        raise TypeError(f"{name} must be a number, got {rate!r}") from None
+    if not 0 <= number < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {rate!r}")
+    return float(number)
+
+
+def _drop(key: Key, values: Array, rate: float, axis: int | None = None) -> Array:
+    """Zero a fraction of the entries and scale the others up.
+
+    Along ``axis`` all entries share one draw.
+    """
+    if not rate:
+        return values
+    shape = list(values.shape)
+    if axis is not None:
+        shape[axis] = 1
+    keep = jax.random.bernoulli(key, 1 - rate, shape)
+    scaled = values * jnp.asarray(1 / (1 - rate), values.dtype)
+    return jnp.where(keep, scaled, jnp.zeros_like(values))
+
+
+def dropout(
+    layer: Layer,
+    rate: float = 0.0,
+    *,
+    input_rate: float = 0.0,
+    variational: bool = False,
+) -> Layer:
+    """A layer whose outputs, or inputs, are dropped at random in training.
+
+    Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay. With
+    ``variational=True`` each sequence has one mask for all its steps; a run in chunks
+    draws one for each chunk, unless each gets the same key.
+
+    Args:
+        layer: what to wrap. Parameters and state are its own.
+        rate: probability that an entry of the outputs becomes zero.
+        input_rate: the same for the inputs, which must be floating then.
+        variational: one mask for all steps.
+
+    Returns:
+        A :class:`Layer`. Its ``apply`` drops if it gets a ``key``, and evaluates
+        without; its ``step`` always evaluates. Randomness of the layer inside comes
+        from the same key.
+
+    Raises:
+        TypeError: ``layer`` is not a :class:`Layer`, or a rate is not a number; when
+            applied, inputs that are dropped are integers.
+        ValueError: a rate is below 0, or 1 or more.
+
+    Differs from torch, whose stacked LSTM drops between its layers alone: here the
+    last layer's outputs are dropped too if it is wrapped.
+
+    References:
+        Srivastava et al., Dropout, 2014. Variational: Gal and Ghahramani, A
+        theoretically grounded application of dropout in recurrent neural networks,
+        2016.
+
+    >>> import jaxrnn
+    >>> model = dropout(jaxrnn.layer(jaxrnn.gru(5)), 0.5)
+    >>> params = model.init(jax.random.key(0), 2)
+    >>> _, ys = model.apply(params, jnp.ones((7, 3, 2)), key=jax.random.key(1))
+    >>> _, evaluated = model.apply(params, jnp.ones((7, 3, 2)))
+    >>> bool((ys == 0).any()), bool((evaluated == 0).any())
+    (True, False)
+    """
+    check_layer("layer", layer)
+    rate = _check_rate("rate", rate)
+    input_rate = _check_rate("input_rate", input_rate)
+    time = 0 if variational else None
+
+    def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        if key is None:
+            return layer.apply(params, xs, state, mask=mask, resets=resets)
+        key_in, key_layer, key_out = jax.random.split(key, 3)
+        if input_rate:
+            xs = jnp.asarray(xs)
+            if not jnp.issubdtype(xs.dtype, jnp.floating):
+                raise TypeError(
+                    f"xs must be floating to be dropped, got dtype {xs.dtype.name}: "
+                    "wrap the embedding with rate instead"
+                )
+            xs = _drop(key_in, xs, input_rate, time)
+        state, ys = layer.apply(
+            params, xs, state, mask=mask, resets=resets, key=key_layer
+        )
+        return state, _drop(key_out, ys, rate, time)
+
+    return layer._replace(apply=apply)
+
+
+def weight_drop(
+    layer: Layer, rate: float, *, names: tuple[str, ...] = ("w_h",)
+) -> Layer:
+    """A layer whose recurrent weights are dropped at random in training (DropConnect).
+
+    One draw for each call of ``apply``: all steps, and all rows, see the same weights.
+    Kept weights are scaled by ``1 / (1 - rate)``.
+
+    Args:
+        layer: what to wrap. Parameters and state are its own.
+        rate: probability that a weight becomes zero.
+        names: which leaves of the parameters, by the names of their fields.
+
+    Returns:
+        A :class:`Layer`. Its ``apply`` drops if it gets a ``key``, and evaluates
+        without; its ``step`` always evaluates.
+
+    Raises:
+        TypeError: ``layer`` is not a :class:`Layer`, or ``rate`` is not a number.
+        ValueError: ``rate`` is below 0, or 1 or more; when applied, no parameter has
+            one of the names.
+
+    References:
+        Wan et al., Regularization of neural networks using DropConnect, 2013. Merity,
+        Keskar and Socher, Regularizing and optimizing LSTM language models, 2018.
+
+    >>> import jaxrnn
+    >>> model = weight_drop(jaxrnn.layer(jaxrnn.lstm(5)), 0.5)
+    >>> params = model.init(jax.random.key(0), 2)
+    >>> _, ys = model.apply(params, jnp.ones((7, 3, 2)), key=jax.random.key(1))
+    >>> ys.shape
+    (7, 3, 5)
+    """
+    check_layer("layer", layer)
+    rate = _check_rate("rate", rate)
+
+    def dropped(params: Params, key: Key) -> Params:
+        leaves, structure = jax.tree_util.tree_flatten_with_path(params)
+        chosen = [_name(path) in names for path, _ in leaves]
+        if not any(chosen):
+            raise ValueError(
+                f"names must have the name of a parameter, got {names} for parameters "
+                f"{sorted({_name(path) for path, _ in leaves})}"
+            )
+        keys = jax.random.split(key, len(leaves))
+        return structure.unflatten(
+            _drop(k, leaf, rate) if drop else leaf
+            for (_, leaf), drop, k in zip(leaves, chosen, keys, strict=True)
+        )
+
+    def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        if key is None:
+            return layer.apply(params, xs, state, mask=mask, resets=resets)
+        key_weights, key_layer = jax.random.split(key)
+        params = dropped(params, key_weights)
+        return layer.apply(params, xs, state, mask=mask, resets=resets, key=key_layer)
+
+    return layer._replace(apply=apply)
+
+
+def _name(path: tuple) -> str:
+    """The field of a leaf."""
+    return str(getattr(path[-1], "name", getattr(path[-1], "key", "")) if path else "")

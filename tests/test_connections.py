@@ -1,0 +1,54 @@
+"""Residual and highway connections, and the merging of directions."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import B, I, T, assert_close
+
+import jaxrnn
+
+inner = jaxrnn.layer(jaxrnn.gru(I))
+xs = jax.random.normal(jax.random.key(1), (T, B, I), jnp.float64)
+
+
+def test_residual_adds_the_inputs():
+    model = jaxrnn.residual(inner)
+    params = model.init(jax.random.key(0), I, jnp.float64)
+    assert_close(model.apply(params, xs)[1], xs + inner.apply(params, xs)[1], 1e-15)
+
+
+def test_highway_is_a_gate_between_inputs_and_outputs():
+    model = jaxrnn.highway(inner, gate_bias=-2.0)
+    params = model.init(jax.random.key(0), I, jnp.float64)
+    assert (params.b == -2).all()
+    gate = 1 / (1 + np.exp(-(np.asarray(xs) @ params.w + params.b)))
+    expected = gate * inner.apply(params.layer, xs)[1] + (1 - gate) * xs
+    assert_close(model.apply(params, xs)[1], expected, 1e-12)
+
+
+@pytest.mark.parametrize("wrap", [jaxrnn.residual, jaxrnn.highway])
+def test_sizes_that_cannot_be_added_are_named(wrap):
+    model = wrap(jaxrnn.layer(jaxrnn.gru(I + 1)))
+    with pytest.raises(ValueError, match=rf"input_size must be .*{I + 1}, got {I}"):
+        model.init(jax.random.key(0), I)
+    with pytest.raises(TypeError, match="layer must be a Layer, got Cell"):
+        wrap(jaxrnn.gru(I))
+
+
+@pytest.mark.parametrize(
+    "merge", [jnp.add, jnp.multiply, lambda f, b: (f + b) / 2, jnp.maximum]
+)
+def test_directions_are_merged(merge):
+    cell = jaxrnn.gru(5)
+    model = jaxrnn.bidirectional(cell, cell, merge=merge)
+    params = model.init(jax.random.key(0), I, jnp.float64)
+    _, forward = jaxrnn.unroll(cell, params.forward, xs)
+    _, backward = jaxrnn.unroll(cell, params.backward, xs, reverse=True)
+    assert model.output_size == 5
+    assert_close(model.apply(params, xs)[1], merge(forward, backward), 1e-12)
+
+
+def test_sizes_that_cannot_be_merged_are_named():
+    with pytest.raises(ValueError, match=r"merge must take .* sizes 5 and 4"):
+        jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.gru(4), merge=jnp.add)
