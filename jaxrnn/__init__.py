@@ -9,6 +9,7 @@ from . import decode as decode
 from . import diagnostics as diagnostics
 from . import initializers as initializers
 from . import losses as losses
+from . import pooling as pooling
 from . import testing as testing
 from . import train as train
 from ._base import Adjoint as Adjoint
@@ -84,6 +85,7 @@ __all__ = [
     "lengths_to_mask",
     "losses",
     "lstm",
+    "pooling",
     "residual",
     "rtrl",
     "rtrl_init",

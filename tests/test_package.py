@@ -31,7 +31,7 @@ IMPORT_LAYERS = [
     ["_gradient_norms", "_jacobians", "_gates", "_cell_problem"],
     ["_step_properties", "_sequence_properties"],
     ["_cell_properties"],
-    ["losses", "decode", "train", "diagnostics", "testing", "checkpoint"],
+    ["losses", "decode", "train", "pooling", "diagnostics", "testing", "checkpoint"],
     ["plotting"],
     ["__init__"],
 ]
@@ -45,6 +45,7 @@ SUBMODULES = [
     "diagnostics",
     "initializers",
     "losses",
+    "pooling",
     "train",
     "checkpoint",
     "plotting",

@@ -1,0 +1,202 @@
+"""From a sequence of outputs to one vector: the last, the mean, the maximum, attention.
+
+Each takes outputs ``(T, *B, F)`` and a mask, and looks at valid steps only: what stands
+elsewhere, NaN included, reaches neither result nor gradient. A row without a valid
+step gives zeros.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._checks import (
+    check_features,
+    check_flags,
+    check_floating,
+    check_sequence,
+    check_size,
+)
+from ._precision import accumulation_dtype, add_bias, dot
+from ._scan import select, zeros_like
+from ._typing import Array, ArrayLike, DTypeLike, Key
+from .initializers import Initializer, glorot_uniform
+
+__all__ = [
+    "AttentionParams",
+    "attention",
+    "attention_init",
+    "last",
+    "maximum",
+    "mean",
+]
+
+
+def _valid(ys: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
+    """The outputs, zero where masked, and a mask ``(T, *B)``."""
+    outputs = check_sequence("ys", ys)
+    check_floating("ys", outputs.dtype)
+    valid = check_flags("mask", mask, outputs.shape[:-1])
+    if valid is None:
+        return outputs, jnp.ones(outputs.shape[:-1], bool)
+    return select(valid, outputs, zeros_like(outputs)), valid
+
+
+def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
+    """The outputs at the last valid step of each row.
+
+    Of a reversed layer the last step taken is the first in time: read ``ys[0]``, or
+    the state that ``apply`` returns.
+
+    Args:
+        ys: outputs ``(T, *B, F)``.
+        mask: bool ``(T, *B)``; None: all steps are valid.
+
+    Returns:
+        ``(*B, F)``, zero for rows without a valid step.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``ys`` is not floating, or ``mask`` not boolean.
+
+    >>> ys = jnp.array([[1.0], [2.0], [3.0]])
+    >>> last(ys, jnp.array([True, True, False])).tolist()
+    [2.0]
+    """
+    outputs, valid = _valid(ys, mask)
+    steps = jnp.arange(len(outputs)).reshape(-1, *(1,) * (valid.ndim - 1))
+    latest = jnp.max(jnp.where(valid, steps, -1), axis=0, initial=-1)
+    return select(valid & (steps == latest), outputs, zeros_like(outputs)).sum(0)
+
+
+def mean(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
+    """The mean over the valid steps of each row.
+
+    Sums are taken in float32 for 16-bit outputs.
+
+    Args:
+        ys: outputs ``(T, *B, F)``.
+        mask: bool ``(T, *B)``; None: all steps are valid.
+
+    Returns:
+        ``(*B, F)``, zero for rows without a valid step.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``ys`` is not floating, or ``mask`` not boolean.
+
+    >>> ys = jnp.array([[1.0], [2.0], [9.0]])
+    >>> mean(ys, jnp.array([True, True, False])).tolist()
+    [1.5]
+    """
+    outputs, valid = _valid(ys, mask)
+    dtype = accumulation_dtype(outputs.dtype)
+    count = jnp.maximum(valid.sum(0), 1).astype(dtype)
+    return (outputs.sum(0, dtype=dtype) / count[..., None]).astype(outputs.dtype)
+
+
+def maximum(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
+    """The largest of each feature over the valid steps of each row.
+
+    Args:
+        ys: outputs ``(T, *B, F)``.
+        mask: bool ``(T, *B)``; None: all steps are valid.
+
+    Returns:
+        ``(*B, F)``, zero for rows without a valid step.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``ys`` is not floating, or ``mask`` not boolean.
+
+    >>> ys = jnp.array([[1.0], [2.0], [9.0]])
+    >>> maximum(ys, jnp.array([True, True, False])).tolist()
+    [2.0]
+    """
+    outputs, valid = _valid(ys, mask)
+    lowest = jnp.full_like(outputs, -jnp.inf)
+    largest = jnp.max(select(valid, outputs, lowest), axis=0, initial=-jnp.inf)
+    return select(valid.any(0), largest, zeros_like(largest))
+
+
+class AttentionParams(NamedTuple):
+    """Parameters of :func:`attention`."""
+
+    w: Array  # (F, D)
+    b: Array  # (D,)
+    v: Array  # (D, 1)
+
+
+def attention_init(
+    key: Key,
+    input_size: int,
+    size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    w_init: Initializer = glorot_uniform,
+) -> AttentionParams:
+    """Draw the parameters of :func:`attention`.
+
+    Args:
+        key: a ``jax.random`` key.
+        input_size: F, features of the outputs to pool.
+        size: D, of the hidden layer that scores a step.
+        dtype: floating dtype of the parameters; None takes JAX's default.
+        w_init: initialiser of ``w`` and ``v``; the bias is zero.
+
+    Returns:
+        :class:`AttentionParams`.
+
+    Raises:
+        ValueError: a size is below 1.
+        TypeError: a size is not an int, or ``dtype`` not floating.
+    """
+    input_size = check_size("input_size", input_size)
+    size = check_size("size", size)
+    float_dtype = check_floating("dtype", dtype)
+    key_w, key_v = jax.random.split(key)
+    return AttentionParams(
+        w=w_init(key_w, (input_size, size), float_dtype),
+        b=jnp.zeros((size,), float_dtype),
+        v=w_init(key_v, (size, 1), float_dtype),
+    )
+
+
+def attention(
+    params: AttentionParams, ys: ArrayLike, mask: ArrayLike | None = None
+) -> tuple[Array, Array]:
+    """A mean over the valid steps, weighted by what each of them scores.
+
+    The weights are ``softmax_t(tanh(y_t W + b) v)``.
+
+    Args:
+        params: from :func:`attention_init`.
+        ys: outputs ``(T, *B, F)``.
+        mask: bool ``(T, *B)``; None: all steps are valid.
+
+    Returns:
+        ``(pooled, weights)``: ``(*B, F)`` and ``(T, *B)``. Weights sum to 1 over the
+        valid steps; both are zero for rows without any.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: a dtype does not fit.
+
+    References:
+        Yang et al., Hierarchical attention networks for document classification, 2016.
+
+    >>> params = attention_init(jax.random.key(0), 2, 4)
+    >>> pooled, weights = attention(params, jnp.ones((7, 3, 2)))
+    >>> pooled.shape, weights.shape
+    ((3, 2), (7, 3))
+    """
+    outputs, valid = _valid(ys, mask)
+    check_features("ys", outputs, params.w.shape[0], params.w.dtype)
+    hidden = jnp.tanh(add_bias(dot(outputs, params.w), params.b))
+    scores = dot(hidden, params.v)[..., 0]
+    some = valid.any(0)
+    # A row without a valid step takes all of them, and is zeroed behind.
+    weights = jax.nn.softmax(scores, axis=0, where=valid | ~some)
+    weights = jnp.where(valid, weights, jnp.zeros_like(weights))
+    pooled = (weights[..., None] * outputs.astype(weights.dtype)).sum(0)
+    return pooled.astype(outputs.dtype), weights.astype(outputs.dtype)
