@@ -40,6 +40,8 @@ from ._layers import BidirectionalState as BidirectionalState
 from ._layers import bidirectional as bidirectional
 from ._layers import layer as layer
 from ._layers import stack as stack
+from ._learned_state import LearnedStateParams as LearnedStateParams
+from ._learned_state import learned_state as learned_state
 from ._rtrl import RTRLCarry as RTRLCarry
 from ._rtrl import rtrl as rtrl
 from ._rtrl import rtrl_init as rtrl_init
@@ -65,6 +67,7 @@ __all__ = [
     "LSTMParams",
     "LSTMState",
     "Layer",
+    "LearnedStateParams",
     "RTRLCarry",
     "UnrollFn",
     "bidirectional",
@@ -82,6 +85,7 @@ __all__ = [
     "highway",
     "initializers",
     "layer",
+    "learned_state",
     "lengths_to_mask",
     "losses",
     "lstm",

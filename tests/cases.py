@@ -54,40 +54,6 @@ CELLS = {
 KINDS = ("elman", "lstm")
 
 
-def learned_start(cell):
-    """A cell whose initial state is a parameter."""
-
-    def init(key, input_size, dtype=None):
-        own = cell.init(key, input_size, dtype)
-        return {"cell": own, "start": cell.initial_state(own)}
-
-    def initial_state(params, batch_shape=()):
-        return jax.tree.map(
-            lambda s: jnp.broadcast_to(s, (*batch_shape, *s.shape)), params["start"]
-        )
-
-    def forward(params, state, a_x):
-        return cell.adjoint.forward(params["cell"], state, a_x)
-
-    def backward(params, residual, dstate, dy):
-        return cell.adjoint.backward(params["cell"], residual, dstate, dy)
-
-    def accumulate(params, xs, residuals, da_xs):
-        own, dxs = cell.adjoint.accumulate(params["cell"], xs, residuals, da_xs)
-        return {
-            "cell": own,
-            "start": jax.tree.map(jnp.zeros_like, params["start"]),
-        }, dxs
-
-    return cell._replace(
-        init=init,
-        initial_state=initial_state,
-        project=lambda params, xs: cell.project(params["cell"], xs),
-        step=lambda params, state, a_x: cell.step(params["cell"], state, a_x),
-        adjoint=jaxrnn.Adjoint(forward, backward, accumulate),
-    )
-
-
 def random_like(key, tree, scale=1.0):
     """A pytree of normal numbers with the shapes and dtypes of ``tree``."""
     leaves, treedef = jax.tree.flatten(tree)

@@ -15,7 +15,6 @@ from cases import (
     I,
     T,
     assert_close,
-    learned_start,
     problem,
     random_like,
 )
@@ -128,7 +127,7 @@ def test_garbage_in_the_padding_of_a_chunk_reaches_nothing(recompute, reverse):
 @keeping
 @reversals
 def test_a_learned_initial_state_gets_its_gradient_through_chunks(recompute, reverse):
-    cell = learned_start(CELLS["lstm"].cell)
+    cell = jaxrnn.learned_state(CELLS["lstm"].cell)
     case = problem(cell)
 
     @functools.partial(jax.jit, static_argnums=0)

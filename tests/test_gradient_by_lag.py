@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, B, H, I, T, assert_close, learned_start, problem
+from cases import CELLS, B, H, I, T, assert_close, problem
 
 import jaxrnn
 
@@ -37,13 +37,13 @@ def test_the_lags_add_up_to_the_gradient(name, reverse):
 @pytest.mark.parametrize("batch", [(), (2, B)])
 @pytest.mark.parametrize("state", [False, True])
 def test_a_learned_initial_state_is_used_at_the_step_it_enters(batch, state):
-    cell = learned_start(jaxrnn.elman(H))
+    cell = jaxrnn.learned_state(jaxrnn.elman(H))
     case = problem(cell, batch)
     given = case.state if state else None
     args = (cell, case.params, case.xs, case.dys, given)
     by_lag = jax.jit(lambda: jaxrnn.gradient_by_lag(*args, **case.flags))()
     dparams, _, _ = jax.jit(lambda: jaxrnn.bptt(*args, **case.flags))()
-    assert jnp.abs(dparams["start"]).max() > 0.1
+    assert jnp.abs(dparams.state).max() > 0.1
     assert_close(total(by_lag), dparams, 1e-12)
 
 

@@ -14,7 +14,6 @@ from cases import (
     H,
     assert_close,
     gradients,
-    learned_start,
     problem,
     random_like,
 )
@@ -155,7 +154,7 @@ def test_forward_mode_through_the_explicit_backward_pass_is_refused():
 @reversals
 @pytest.mark.parametrize("given_state", [False, True])
 def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
-    cell = learned_start(CELLS[name].cell)
+    cell = jaxrnn.learned_state(CELLS[name].cell)
     case = problem(cell)
     flags = {**case.flags, "reverse": reverse}
     state = (case.state,) if given_state else ()
@@ -175,7 +174,7 @@ def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
         return *pulled, explicit[0]
 
     by_jax, by_hand, explicit = every(case.params)
-    assert any(leaf.any() for leaf in jax.tree.leaves(by_jax["start"]))
+    assert any(leaf.any() for leaf in jax.tree.leaves(by_jax.state))
     assert_close(by_hand, by_jax, 1e-10)
     assert_close(explicit, by_jax, 1e-10)
 

@@ -26,7 +26,7 @@ IMPORT_LAYERS = [
     ["_row_by_row"],
     ["_reverse_mode"],
     ["_bptt", "_gradient_by_lag", "_rtrl", "_time_distributed"],
-    ["_connections", "_dropout"],
+    ["_connections", "_dropout", "_learned_state"],
     ["_layers"],
     ["_gradient_norms", "_jacobians", "_gates", "_cell_problem"],
     ["_step_properties", "_sequence_properties"],

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import CELLS, B, H, I, T, assert_close, learned_start, problem
+from cases import CELLS, B, H, I, T, assert_close, problem
 
 import jaxrnn
 
@@ -108,10 +108,10 @@ def test_any_batch_dimensions(batch, flags):
 @reversals
 @pytest.mark.parametrize("state", [False, True])
 def test_a_learned_initial_state_has_its_influence(reverse, state):
-    cell = learned_start(jaxrnn.gru(H))
+    cell = jaxrnn.learned_state(jaxrnn.gru(H))
     case = problem(cell)
     forward, backward = both(cell, case, reverse, state=state)
-    assert jnp.abs(backward["start"]).max() > 0.1  # through resets at least
+    assert jnp.abs(backward.state).max() > 0.1  # through resets at least
     assert_close(forward, backward, 1e-12)
 
 

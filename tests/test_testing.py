@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, H, learned_start
+from cases import CELLS, H
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
@@ -30,7 +30,7 @@ def test_the_cells_of_the_library_pass(name):
 def test_a_learned_initial_state_passes():
     sequences = ["accumulate against jax.vjp of project and step", "masks and resets"]
     check_cell(
-        learned_start(jaxrnn.gru(H)),
+        jaxrnn.learned_state(jaxrnn.gru(H)),
         unroll_fn=jaxrnn.unroll_bptt,
         properties=[*sequences, "finite differences"],
     )

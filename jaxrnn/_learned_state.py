@@ -1,0 +1,80 @@
+"""A cell whose initial state is a parameter."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Adjoint, Cell
+from ._checks import check_cell
+from ._precision import widen
+from ._scan import zeros_like
+from ._typing import Array, Params, State
+
+
+class LearnedStateParams(NamedTuple):
+    """Parameters of :func:`learned_state`."""
+
+    cell: Params
+    state: State  # leaves (H,), in the dtype of the parameters
+
+
+def learned_state(cell: Cell) -> Cell:
+    """The same cell, with an initial state that is learned.
+
+    It starts as the cell's own. Every row, and every reset, begins with it, and its
+    gradient is the sum over all of them.
+
+    Args:
+        cell: what to wrap; its state must be floating.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`LearnedStateParams`.
+
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`.
+
+    >>> import jaxrnn
+    >>> cell = learned_state(jaxrnn.lstm(5))
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> def loss(params):
+    ...     return jaxrnn.unroll_bptt(cell, params, jnp.ones((7, 3, 2)))[1].sum()
+    >>> bool((jax.grad(loss)(params).state.h != 0).all())
+    True
+    """
+    check_cell("cell", cell)
+
+    def init(key, input_size, dtype=None):
+        own = cell.init(key, input_size, dtype)
+        float_dtype = jnp.zeros((), dtype).dtype
+        start = jax.tree.map(lambda s: s.astype(float_dtype), cell.initial_state(own))
+        return LearnedStateParams(own, start)
+
+    def initial_state(params, batch_shape=()):
+        def everywhere(leaf: Array) -> Array:
+            return jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape))
+
+        return jax.tree.map(everywhere, widen(params.state))
+
+    return cell._replace(
+        init=init,
+        initial_state=initial_state,
+        project=lambda params, xs: cell.project(params.cell, xs),
+        step=lambda params, state, a_x: cell.step(params.cell, state, a_x),
+        adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint),
+    )
+
+
+def _adjoint(inner: Adjoint) -> Adjoint:
+    def forward(params, state, a_x):
+        return inner.forward(params.cell, state, a_x)
+
+    def backward(params, residual, dstate, dy):
+        return inner.backward(params.cell, residual, dstate, dy)
+
+    def accumulate(params, xs, residuals, da_xs):
+        own, dxs = inner.accumulate(params.cell, xs, residuals, da_xs)
+        # The engine adds what comes through the initial state.
+        return LearnedStateParams(own, zeros_like(params.state)), dxs
+
+    return Adjoint(forward, backward, accumulate)
