@@ -1,6 +1,6 @@
 """Choices of the engine and of the cells, measured: how much slower the other one is.
 
-    python benchmarks/choices.py
+    python benchmarks/choices.py [--shapes S3 A1]
 
 In float32, without mask, in interleaved runs; "train" has the gradients of parameters,
 inputs and initial state. Above 1, the library's choice is better.
@@ -13,8 +13,11 @@ inputs and initial state. Above 1, the library's choice is better.
   each in its own step.
 - columns: the recurrent product with ``w_h`` as it is.
 - rows: all rows in one loop, against one by one.
+- mask, resets: what they cost; lengths from a quarter to the whole, and resets at 3 % of
+  the steps.
 """
 
+import argparse
 import contextlib
 import functools
 
@@ -29,8 +32,11 @@ from jaxrnn._cells.lstm import LSTMResidual
 from jaxrnn._precision import dot
 from jaxrnn._unroll import prepare
 
-NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1"]
-SHAPES = SHAPES | {"two rows": Shape(1000, 2, 16, 16)}
+NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1", "wide"]
+SHAPES = SHAPES | {
+    "two rows": Shape(1000, 2, 16, 16),
+    "wide": Shape(100, 16, 256, 1024),
+}
 
 
 def gate_by_gate(params, state, a_x):
@@ -88,6 +94,9 @@ def fast(cell):
 
 
 def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--shapes", nargs="+", choices=NAMES, default=NAMES)
+    shapes = parser.parse_args().shapes
     print(f"jax {jax.__version__}, {jax.devices()}")
     columns = [
         "gates, forward",
@@ -101,9 +110,13 @@ def main():
         "columns, train",
         "rows, forward",
         "rows, train",
+        "mask, forward",
+        "mask, train",
+        "resets, forward",
+        "resets, train",
     ]
     print("| shape | " + " | ".join(columns) + " |\n|---|" + "---|" * len(columns))
-    for name in NAMES:
+    for name in shapes:
         lstm, gru = problem("lstm", SHAPES[name]), problem("gru", SHAPES[name])
         arguments = lstm.params, lstm.xs, lstm.state
         gru_arguments = gru.params, gru.xs, gru.state
@@ -113,6 +126,9 @@ def main():
             "whole": planned(lstm.cell, lambda p, t: p._replace(chunk_size=t)),
             "recompute": planned(lstm.cell, lambda p, t: p._replace(recompute=True)),
         }
+        for flag in ("mask", "resets"):
+            flags = problem("lstm", SHAPES[name]._replace(flag=flag)).flags
+            runs[flag] = functools.partial(jaxrnn.unroll_bptt, lstm.cell, **flags)
         programs = {}
         for key, run in runs.items():
             programs[f"{key}, train"] = compiled(train_step(run), arguments)

@@ -15,7 +15,6 @@ import numpy as np
 
 from ._base import Adjoint, Cell
 from ._checks import check_cell
-from ._chunks import Kept
 from ._plan import Plan, Size, without_gradient
 from ._row_by_row import run_backward, run_forward
 from ._scan import masked_scan, masked_scan_transposed
@@ -103,13 +102,13 @@ class Saved(NamedTuple):
 
     params: Params
     sequence: Sequence
-    kept: Kept  # a function of the other two, and so without a tangent of its own
+    kept: Any  # a function of the other two, and so without a tangent of its own
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def forward(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
-) -> tuple[tuple[State, Array], Kept]:
+) -> tuple[tuple[State, Array], Any]:
     return run_forward(cell, adjoint_of(cell), plan, reverse, params, sequence)
 
 
