@@ -13,8 +13,7 @@ inputs and initial state. Above 1, the library's choice is better.
   each in its own step.
 - columns: the recurrent product with ``w_h`` as it is.
 - rows: all rows in one loop, against one by one.
-- mask, resets: what they cost; lengths from a quarter to the whole, and resets at 3 % of
-  the steps.
+- mask, resets: what they cost; ragged lengths, and resets at 3 % of the steps.
 """
 
 import argparse
