@@ -111,7 +111,7 @@ def dropout(
 
 
 def weight_drop(
-    layer: Layer, rate: float, *, names: tuple[str, ...] = ("w_h",)
+    layer: Layer, rate: float, *, names: str | tuple[str, ...] = "w_h"
 ) -> Layer:
     """A layer whose recurrent weights are dropped at random in training (DropConnect).
 
@@ -121,7 +121,8 @@ def weight_drop(
     Args:
         layer: what to wrap. Parameters and state are its own.
         rate: probability that a weight becomes zero.
-        names: which leaves of the parameters, by the names of their fields.
+        names: which leaves of the parameters, by the names of their fields: one or
+            several.
 
     Returns:
         A :class:`Layer`. Its ``apply`` drops if it gets a ``key``, and evaluates
@@ -145,13 +146,14 @@ def weight_drop(
     """
     check_layer("layer", layer)
     rate = _check_rate("rate", rate)
+    fields = (names,) if isinstance(names, str) else tuple(names)
 
     def dropped(params: Params, key: Key) -> Params:
         leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-        chosen = [_name(path) in names for path, _ in leaves]
+        chosen = [_name(path) in fields for path, _ in leaves]
         if not any(chosen):
             raise ValueError(
-                f"names must have the name of a parameter, got {names} for parameters "
+                f"names must have the name of a parameter, got {fields} for parameters "
                 f"{sorted({_name(path) for path, _ in leaves})}"
             )
         keys = jax.random.split(key, len(leaves))

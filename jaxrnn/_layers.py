@@ -171,6 +171,10 @@ def _merged_size(
     merge: Callable[[Array, Array], Array], forward: int, backward: int
 ) -> int:
     """The output size of ``merge``."""
+    if not callable(merge):
+        raise TypeError(
+            f"merge must be a function of two arrays, as jnp.add is, got {merge!r}"
+        )
     shapes = [
         jax.ShapeDtypeStruct((size,), jnp.float32) for size in (forward, backward)
     ]
@@ -208,7 +212,8 @@ def bidirectional(
         need the future.
 
     Raises:
-        TypeError: an argument is not a :class:`Cell`, for instance a layer.
+        TypeError: an argument is not a :class:`Cell`, for instance a layer, or
+            ``merge`` not a function.
         ValueError: ``merge`` does not take outputs of these sizes.
 
     Differs from Keras, whose merge modes are names: here they are functions.

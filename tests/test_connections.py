@@ -49,6 +49,11 @@ def test_directions_are_merged(merge):
     assert_close(model.apply(params, xs)[1], merge(forward, backward), 1e-12)
 
 
+def test_a_merge_mode_is_a_function():
+    with pytest.raises(TypeError, match=r"merge must be a function .* got 'sum'"):
+        jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.gru(5), merge="sum")
+
+
 def test_sizes_that_cannot_be_merged_are_named():
     with pytest.raises(ValueError, match=r"merge must take .* sizes 5 and 4"):
         jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.gru(4), merge=jnp.add)

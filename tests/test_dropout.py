@@ -138,8 +138,21 @@ def test_tokens_cannot_be_dropped():
         model.apply(params, jnp.zeros((T, B), int), key=KEY)
 
 
-def test_a_name_that_no_parameter_has():
-    model = jaxrnn.weight_drop(inner, RATE, names=("w_hh",))
+@pytest.mark.parametrize("names", ["w_x", ("w_x",), ["w_x", "b"]])
+def test_the_named_parameters_alone_are_dropped(names):
+    model = jaxrnn.weight_drop(inner, RATE, names=names)
+
+    def loss(params):
+        return model.apply(params, xs, key=KEY)[1].sum()
+
+    gradient = jax.grad(loss)(params)
+    assert (gradient.w_x == 0).any()
+    assert (gradient.w_h != 0).all()
+
+
+@pytest.mark.parametrize("names", ["w_hh", ("w_hh",), ("",)])
+def test_a_name_that_no_parameter_has(names):
+    model = jaxrnn.weight_drop(inner, RATE, names=names)
     with pytest.raises(
         ValueError, match=r"names must have the name of a parameter.*w_h"
     ):
