@@ -2,8 +2,8 @@
 
 Forward, with ``s`` any activation::
 
-    a_x = x W_x + b                             project
-    a   = a_x + h_prev W_h
+    a_x = x W_x                                 project
+    a   = a_x + h_prev W_h + b
     h   = s(a)
     y   = h
 
@@ -90,9 +90,9 @@ def elman_initial_state(params: ElmanParams, batch_shape: Shape = ()) -> Array:
 
 
 def elman_project(params: ElmanParams, xs: Array) -> Array:
-    """``xs W_x + b``, shape ``(..., H)``."""
+    """``xs W_x``, shape ``(..., H)``."""
     check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return add_bias(dot(xs, params.w_x), params.b)
+    return dot(xs, params.w_x)
 
 
 def elman_step(
@@ -112,7 +112,7 @@ def elman_forward(
     dot: Product = dot_in_loop,
 ) -> tuple[Array, Array, ElmanResidual]:
     """One step and its residual."""
-    a = a_x + dot(state, params.w_h)
+    a = add_bias(a_x + dot(state, params.w_h), params.b)
     h = activation(a)
     kept = a if _derivative(activation) is None else None
     residual = ElmanResidual(h_prev=state, h=h, a=kept)

@@ -3,12 +3,13 @@
 Forward, with ``s`` the logistic sigmoid and gates in the order r, z, n; the reset
 gate multiplies after the recurrent product (``reset_after=True``) or before it::
 
-    a_x = x W_x + b                             project
+    a_x = x W_x                                 project
+    a_i = a_x + b
     a_h = h_prev W_h + b_h
-    r   = s(a_x_r + a_h_r)
-    z   = s(a_x_z + a_h_z)
-    n   = tanh(a_x_n + r * a_h_n)                        after
-    n   = tanh(a_x_n + (r * h_prev) W_n + b_h_n)         before
+    r   = s(a_i_r + a_h_r)
+    z   = s(a_i_z + a_h_z)
+    n   = tanh(a_i_n + r * a_h_n)                        after
+    n   = tanh(a_i_n + (r * h_prev) W_n + b_h_n)         before
     h   = (1 - z) * n + z * h_prev
     y   = h
 
@@ -117,9 +118,9 @@ def gru_initial_state(params: GRUParams, batch_shape: Shape = ()) -> Array:
 
 
 def gru_project(params: GRUParams, xs: Array) -> Array:
-    """``xs W_x + b``, shape ``(..., 3H)``."""
+    """``xs W_x``, shape ``(..., 3H)``."""
     check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return add_bias(dot(xs, params.w_x), params.b)
+    return dot(xs, params.w_x)
 
 
 def _split(a: Array) -> tuple[Array, Array]:
@@ -132,10 +133,10 @@ def gru_forward(
     params: GRUParams, state: Array, a_x: Array, *, dot: Product = dot_in_loop
 ) -> tuple[Array, Array, GRUResidual]:
     """One step with the reset after the product, and its residual."""
-    a_x_rz, a_x_n = _split(a_x)
+    a_i_rz, a_i_n = _split(add_bias(a_x, params.b))
     a_h_rz, a_h_n = _split(add_bias(dot(state, params.w_h), params.b_h))
-    r, z = jnp.split(jax.nn.sigmoid(a_x_rz + a_h_rz), 2, axis=-1)
-    n = jnp.tanh(a_x_n + r * a_h_n)
+    r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
+    n = jnp.tanh(a_i_n + r * a_h_n)
     h = (1 - z) * n + z * state
     residual = GRUResidual(h_prev=state, r=r, z=z, n=n, a_h_n=a_h_n)
     return h, h.astype(params.w_h.dtype), residual
@@ -180,12 +181,12 @@ def gru_before_forward(
     params: GRUParams, state: Array, a_x: Array, *, dot: Product = dot_in_loop
 ) -> tuple[Array, Array, GRUBeforeResidual]:
     """One step with the reset before the product, and its residual."""
-    a_x_rz, a_x_n = _split(a_x)
+    a_i_rz, a_i_n = _split(add_bias(a_x, params.b))
     w_rz, w_n = _split(params.w_h)
     b_h_rz, b_h_n = _split(params.b_h)
     a_h_rz = add_bias(dot(state, w_rz), b_h_rz)
-    r, z = jnp.split(jax.nn.sigmoid(a_x_rz + a_h_rz), 2, axis=-1)
-    n = jnp.tanh(a_x_n + add_bias(dot(r * state, w_n), b_h_n))
+    r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
+    n = jnp.tanh(a_i_n + add_bias(dot(r * state, w_n), b_h_n))
     h = (1 - z) * n + z * state
     residual = GRUBeforeResidual(h_prev=state, r=r, z=z, n=n)
     return h, h.astype(params.w_h.dtype), residual

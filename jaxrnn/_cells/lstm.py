@@ -2,8 +2,8 @@
 
 Forward, with ``s`` the logistic sigmoid and gates in the order i, f, g, o::
 
-    a_x = x W_x + b                             project
-    a_i, a_f, a_g, a_o = split(a_x + h_prev W_h)
+    a_x = x W_x                                 project
+    a_i, a_f, a_g, a_o = split(a_x + h_prev W_h + b)
     i, f, o = s(a_i), s(a_f), s(a_o)
     g  = tanh(a_g)
     c  = f * c_prev + i * g
@@ -110,9 +110,9 @@ def lstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> LSTMState
 
 
 def lstm_project(params: LSTMParams, xs: Array) -> Array:
-    """``xs W_x + b``, shape ``(..., 4H)``."""
+    """``xs W_x``, shape ``(..., 4H)``."""
     check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return add_bias(dot(xs, params.w_x), params.b)
+    return dot(xs, params.w_x)
 
 
 def lstm_step(
@@ -128,7 +128,7 @@ def lstm_forward(
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual."""
     h_prev, c_prev = state
-    a = a_x + dot(h_prev, params.w_h)
+    a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
     i, f, g, o = jnp.split(_activate(a), NUM_GATES, axis=-1)
     c = f * c_prev + i * g
     m = jnp.tanh(c)
