@@ -15,6 +15,7 @@ from . import train as train
 from ._base import Adjoint as Adjoint
 from ._base import Cell as Cell
 from ._base import Layer as Layer
+from ._base import Noise as Noise
 from ._base import UnrollFn as UnrollFn
 from ._bptt import bptt as bptt
 from ._bptt import unroll_bptt as unroll_bptt
@@ -42,6 +43,8 @@ from ._layers import layer as layer
 from ._layers import stack as stack
 from ._learned_state import LearnedStateParams as LearnedStateParams
 from ._learned_state import learned_state as learned_state
+from ._recurrent_dropout import candidate_dropout as candidate_dropout
+from ._recurrent_dropout import recurrent_dropout as recurrent_dropout
 from ._rtrl import RTRLCarry as RTRLCarry
 from ._rtrl import rtrl as rtrl
 from ._rtrl import rtrl_init as rtrl_init
@@ -52,6 +55,7 @@ from ._time_distributed import EmbeddingParams as EmbeddingParams
 from ._time_distributed import dense as dense
 from ._time_distributed import embedding as embedding
 from ._unroll import unroll as unroll
+from ._zoneout import zoneout as zoneout
 
 __all__ = [
     "Adjoint",
@@ -68,10 +72,12 @@ __all__ = [
     "LSTMState",
     "Layer",
     "LearnedStateParams",
+    "Noise",
     "RTRLCarry",
     "UnrollFn",
     "bidirectional",
     "bptt",
+    "candidate_dropout",
     "decode",
     "dense",
     "dense_influence",
@@ -90,6 +96,7 @@ __all__ = [
     "losses",
     "lstm",
     "pooling",
+    "recurrent_dropout",
     "residual",
     "rtrl",
     "rtrl_init",
@@ -101,6 +108,7 @@ __all__ = [
     "unroll_bptt",
     "unroll_chunked",
     "weight_drop",
+    "zoneout",
 ]
 
 __version__ = "0.1.0"

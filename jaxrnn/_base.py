@@ -163,12 +163,42 @@ class Adjoint(NamedTuple):
     accumulate: AccumulateFn
 
 
+class DrawFn(Protocol):
+    """``draw`` of noise: all that a run will need of it, before the loop."""
+
+    def __call__(self, key: Key, params: Params, steps: Shape) -> Array:
+        """Draw the noise of a whole sequence.
+
+        Args:
+            key: a ``jax.random`` key.
+            params: parameters of the cell.
+            steps: the shape ``(T, *B)``.
+
+        Returns:
+            ``(T, *B, N)``, numbers or bools; they are cast to the dtype of the inputs.
+        """
+        ...
+
+
+class Noise(NamedTuple):
+    """What a cell draws in training, and the cell that takes it.
+
+    Noise is input: ``cell`` takes inputs ``(*B, I + N)``, those of the step and what
+    was drawn for it side by side. So masks, resets, chunks of time and both directions
+    treat it as they treat any input, and no key enters a loop.
+    """
+
+    draw: DrawFn
+    cell: "Cell"
+
+
 class Cell(NamedTuple):
     """One step of a recurrence, split into what time orders and what it does not.
 
     ``step`` after ``project`` is the whole cell: stepping it by hand, in chunks or
     with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
     ``adjoint`` may be None: ``unroll`` works, ``unroll_bptt`` raises ValueError.
+    ``noise`` is what a layer draws if it gets a key; unrolls do not look at it.
     """
 
     init: InitFn
@@ -177,6 +207,7 @@ class Cell(NamedTuple):
     step: StepFn
     output_size: int
     adjoint: Adjoint | None = None
+    noise: Noise | None = None
 
 
 class UnrollFn(Protocol):

@@ -28,6 +28,17 @@ def check_size(name: str, value: Any, *, least: int = 1) -> int:
     return size
 
 
+def check_rate(name: str, value: Any) -> float:
+    """Return ``value`` as a probability that is not 1."""
+    try:
+        rate = operator.truediv(value, 1)
+    except TypeError:
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not 0 <= rate < 1:
+        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
+    return float(rate)
+
+
 def check_cell(name: str, value: Any) -> Cell:
     """Return ``value`` if it is a cell."""
     if not isinstance(value, Cell):

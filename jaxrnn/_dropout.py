@@ -5,24 +5,12 @@ evaluate. All is drawn before the loop over time, so that any cell and any unrol
 with it.
 """
 
-import operator
-
 import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_layer
+from ._checks import check_layer, check_rate
 from ._typing import Array, Key, Params
-
-
-def _check_rate(name: str, rate: float) -> float:
-    try:
-        number = operator.truediv(rate, 1)
-    except TypeError:
-        raise TypeError(f"{name} must be a number, got {rate!r}") from None
-    if not 0 <= number < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {rate!r}")
-    return float(number)
 
 
 def _drop(key: Key, values: Array, rate: float, axis: int | None = None) -> Array:
@@ -86,8 +74,8 @@ def dropout(
     (True, False)
     """
     check_layer("layer", layer)
-    rate = _check_rate("rate", rate)
-    input_rate = _check_rate("input_rate", input_rate)
+    rate = check_rate("rate", rate)
+    input_rate = check_rate("input_rate", input_rate)
     time = 0 if variational else None
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
@@ -145,7 +133,7 @@ def weight_drop(
     (7, 3, 5)
     """
     check_layer("layer", layer)
-    rate = _check_rate("rate", rate)
+    rate = check_rate("rate", rate)
     fields = (names,) if isinstance(names, str) else tuple(names)
 
     def dropped(params: Params, key: Key) -> Params:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
 from ._checks import check_cell, check_flags, check_layer, check_like
+from ._noise import draw_noise
 from ._scan import select, zeros_like
 from ._typing import Array, Params, State
 from ._unroll import unroll
@@ -17,7 +18,7 @@ from ._unroll import unroll
 def layer(
     cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn | None = None
 ) -> Layer:
-    """A cell, run over the whole sequence.
+    """A cell, run over the whole sequence; with its noise, if ``apply`` gets a key.
 
     Args:
         cell: what to run. Parameters and state of the layer are the cell's.
@@ -44,7 +45,8 @@ def layer(
         run = unroll if cell.adjoint is None else unroll_bptt
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        return run(cell, params, xs, state, mask=mask, resets=resets, reverse=reverse)
+        taken, xs = draw_noise(cell, params, xs, key)
+        return run(taken, params, xs, state, mask=mask, resets=resets, reverse=reverse)
 
     def step(params, state, x):
         x = jnp.asarray(x)
@@ -254,9 +256,10 @@ def bidirectional(
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         states = _entries("state", state, 2)
+        keys = (None, None) if key is None else jax.random.split(key)
         results = [
-            each.apply(p, xs, s, mask=mask, resets=resets)
-            for each, p, s in zip(directions, params, states, strict=True)
+            each.apply(p, xs, s, mask=mask, resets=resets, key=k)
+            for each, p, s, k in zip(directions, params, states, keys, strict=True)
         ]
         new_states, ys = zip(*results, strict=True)
         merged = merge(*ys)

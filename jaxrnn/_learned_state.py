@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell
+from ._base import Adjoint, Cell, Noise
 from ._checks import check_cell
 from ._precision import widen
 from ._scan import zeros_like
@@ -56,21 +56,29 @@ def learned_state(cell: Cell) -> Cell:
 
         return jax.tree.map(everywhere, widen(params.state))
 
+    own = cell.noise
+    noise = None
+    if own is not None:
+        noise = Noise(
+            draw=lambda key, params, steps: own.draw(key, params.cell, steps),
+            cell=learned_state(own.cell),
+        )
     return cell._replace(
         init=init,
         initial_state=initial_state,
         project=lambda params, xs: cell.project(params.cell, xs),
         step=lambda params, state, a_x: cell.step(params.cell, state, a_x),
         adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint),
+        noise=noise,
     )
 
 
 def _adjoint(inner: Adjoint) -> Adjoint:
-    def forward(params, state, a_x):
-        return inner.forward(params.cell, state, a_x)
+    def forward(params, state, a_x, **options):
+        return inner.forward(params.cell, state, a_x, **options)
 
-    def backward(params, residual, dstate, dy):
-        return inner.backward(params.cell, residual, dstate, dy)
+    def backward(params, residual, dstate, dy, **options):
+        return inner.backward(params.cell, residual, dstate, dy, **options)
 
     def accumulate(params, xs, residuals, da_xs):
         own, dxs = inner.accumulate(params.cell, xs, residuals, da_xs)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from ._typing import Array, State
 
-# Up to this many projected numbers (T B A) a run stays in the caches, and is whole.
+# Up to this many projected numbers (T B A) a run stays in the caches, and is whole; so
+# is a run whose rows (T B) a single chunk could have.
 WHOLE = 2**20
 
 # Projected numbers (K B A) of a chunk, and the bounds of its rows (K B): enough for an
@@ -59,7 +60,8 @@ def fast_plan(size: Size) -> Plan:
     """The fastest plan to take gradients by."""
     num_steps, rows, width, _ = size
     by_row = _by_row(size, ROWS_WITH_GRADIENT)
-    if num_steps * rows * width <= WHOLE or not _on_cpu():
+    in_cache = num_steps * rows * width <= WHOLE
+    if in_cache or num_steps * rows <= MOST_ROWS or not _on_cpu():
         return Plan(max(num_steps, 1), recompute=False, by_row=by_row)
     together = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
     chunk_size = _even(num_steps, max(together // rows, 1))

@@ -78,6 +78,11 @@ def add_bias(a: Array, b: Array) -> Array:
     return a + b.astype(a.dtype)
 
 
+def scaled(x: Array, scale: Array | None) -> Array:
+    """``x * scale``; ``x`` where there is no scale."""
+    return x if scale is None else x * scale.astype(x.dtype)
+
+
 def widen(params: Params) -> Params:
     """Parameters in their accumulation dtypes, so that cotangents sum in those."""
     return jax.tree.map(lambda p: p.astype(accumulation_dtype(p.dtype)), params)

@@ -210,7 +210,8 @@ def size(num_steps, rows, width, state_size=None):
 
 
 def test_short_runs_are_whole_and_long_ones_are_not():
-    assert fast_plan(size(35, 20, 2600)).chunk_size < 35
+    assert fast_plan(size(35, 20, 2600)).chunk_size == 35
+    assert fast_plan(size(135, 20, 2600)).chunk_size < 135
     assert fast_plan(size(1000, 8, 128)).chunk_size == 1000
     assert fast_plan(size(0, 8, 128)).chunk_size == 1
     assert not fast_plan(size(100, 32, 512)).recompute

@@ -78,6 +78,12 @@ LAYERS = {
     "weight-drop": LayerCase(
         lambda f: jaxrnn.weight_drop(jaxrnn.layer(jaxrnn.lstm(5), unroll_fn=f), 0.5)
     ),
+    "recurrent-noise": LayerCase(
+        lambda f: jaxrnn.layer(
+            jaxrnn.zoneout(jaxrnn.recurrent_dropout(jaxrnn.gru(5), 0.5), 0.2),
+            unroll_fn=f,
+        )
+    ),
     "dense": LayerCase(lambda f: jaxrnn.dense(3, activation=jnp.tanh)),
     "embedding": LayerCase(lambda f: jaxrnn.embedding(VOCAB, 4), tokens=True),
     "model": LayerCase(_model, tokens=True),

@@ -126,6 +126,7 @@ def elman_backward(
     dy: Array,
     *,
     activation: Activation = jnp.tanh,
+    dot_transposed: Product = dot_transposed,
 ) -> tuple[Array, Array]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)

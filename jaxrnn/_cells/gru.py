@@ -54,6 +54,7 @@ from .._precision import (
     dot_transposed,
     leading_sum,
     outer_sum,
+    scaled,
 )
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
@@ -130,14 +131,19 @@ def _split(a: Array) -> tuple[Array, Array]:
 
 
 def gru_forward(
-    params: GRUParams, state: Array, a_x: Array, *, dot: Product = dot_in_loop
+    params: GRUParams,
+    state: Array,
+    a_x: Array,
+    *,
+    dot: Product = dot_in_loop,
+    candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUResidual]:
     """One step with the reset after the product, and its residual."""
     a_i_rz, a_i_n = _split(add_bias(a_x, params.b))
     a_h_rz, a_h_n = _split(add_bias(dot(state, params.w_h), params.b_h))
     r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_i_n + r * a_h_n)
-    h = (1 - z) * n + z * state
+    h = (1 - z) * scaled(n, candidate_scale) + z * state
     residual = GRUResidual(h_prev=state, r=r, z=z, n=n, a_h_n=a_h_n)
     return h, h.astype(params.w_h.dtype), residual
 
@@ -149,13 +155,19 @@ def gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]
 
 
 def gru_backward(
-    params: GRUParams, residual: GRUResidual, dstate: Array, dy: Array
+    params: GRUParams,
+    residual: GRUResidual,
+    dstate: Array,
+    dy: Array,
+    *,
+    dot_transposed: Product = dot_transposed,
+    candidate_scale: Array | None = None,
 ) -> tuple[Array, Array]:
     """Transpose of one step with the reset after the product."""
     h_prev, r, z, n, a_h_n = residual
     dh = dstate + dy.astype(dstate.dtype)
-    da_n = dh * (1 - z) * (1 - n * n)
-    da_z = dh * (h_prev - n) * z * (1 - z)
+    da_n = scaled(dh * (1 - z), candidate_scale) * (1 - n * n)
+    da_z = dh * (h_prev - scaled(n, candidate_scale)) * z * (1 - z)
     da_r = da_n * a_h_n * r * (1 - r)
     da_h = jnp.concatenate([da_r, da_z, r * da_n], axis=-1)
     dh_prev = dh * z + dot_transposed(da_h, params.w_h)
@@ -178,7 +190,12 @@ def gru_accumulate(
 
 
 def gru_before_forward(
-    params: GRUParams, state: Array, a_x: Array, *, dot: Product = dot_in_loop
+    params: GRUParams,
+    state: Array,
+    a_x: Array,
+    *,
+    dot: Product = dot_in_loop,
+    candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUBeforeResidual]:
     """One step with the reset before the product, and its residual."""
     a_i_rz, a_i_n = _split(add_bias(a_x, params.b))
@@ -187,7 +204,7 @@ def gru_before_forward(
     a_h_rz = add_bias(dot(state, w_rz), b_h_rz)
     r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_i_n + add_bias(dot(r * state, w_n), b_h_n))
-    h = (1 - z) * n + z * state
+    h = (1 - z) * scaled(n, candidate_scale) + z * state
     residual = GRUBeforeResidual(h_prev=state, r=r, z=z, n=n)
     return h, h.astype(params.w_h.dtype), residual
 
@@ -199,14 +216,20 @@ def gru_before_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array,
 
 
 def gru_before_backward(
-    params: GRUParams, residual: GRUBeforeResidual, dstate: Array, dy: Array
+    params: GRUParams,
+    residual: GRUBeforeResidual,
+    dstate: Array,
+    dy: Array,
+    *,
+    dot_transposed: Product = dot_transposed,
+    candidate_scale: Array | None = None,
 ) -> tuple[Array, Array]:
     """Transpose of one step with the reset before the product."""
     h_prev, r, z, n = residual
     w_rz, w_n = _split(params.w_h)
     dh = dstate + dy.astype(dstate.dtype)
-    da_n = dh * (1 - z) * (1 - n * n)
-    da_z = dh * (h_prev - n) * z * (1 - z)
+    da_n = scaled(dh * (1 - z), candidate_scale) * (1 - n * n)
+    da_z = dh * (h_prev - scaled(n, candidate_scale)) * z * (1 - z)
     dq = dot_transposed(da_n, w_n)
     da_r = dq * h_prev * r * (1 - r)
     da_rz = jnp.concatenate([da_r, da_z], axis=-1)

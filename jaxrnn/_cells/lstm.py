@@ -46,6 +46,7 @@ from .._precision import (
     dot_transposed,
     leading_sum,
     outer_sum,
+    scaled,
 )
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
@@ -124,13 +125,18 @@ def lstm_step(
 
 
 def lstm_forward(
-    params: LSTMParams, state: LSTMState, a_x: Array, *, dot: Product = dot_in_loop
+    params: LSTMParams,
+    state: LSTMState,
+    a_x: Array,
+    *,
+    dot: Product = dot_in_loop,
+    candidate_scale: Array | None = None,
 ) -> tuple[LSTMState, Array, LSTMResidual]:
-    """One step and its residual."""
+    """One step and its residual; dropout may scale the candidate g ``(*B, H)``."""
     h_prev, c_prev = state
     a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
     i, f, g, o = jnp.split(_activate(a), NUM_GATES, axis=-1)
-    c = f * c_prev + i * g
+    c = f * c_prev + i * scaled(g, candidate_scale)
     m = jnp.tanh(c)
     h = o * m
     residual = LSTMResidual(h_prev=h_prev, c_prev=c_prev, i=i, f=f, g=g, o=o)
@@ -150,17 +156,24 @@ def _activate(a: Array) -> Array:
 
 
 def lstm_backward(
-    params: LSTMParams, residual: LSTMResidual, dstate: LSTMState, dy: Array
+    params: LSTMParams,
+    residual: LSTMResidual,
+    dstate: LSTMState,
+    dy: Array,
+    *,
+    dot_transposed: Product = dot_transposed,
+    candidate_scale: Array | None = None,
 ) -> tuple[LSTMState, Array]:
-    """Transpose of one step."""
+    """Transpose of one step, with the options of :func:`lstm_forward`."""
     _, c_prev, i, f, g, o = residual
-    c = f * c_prev + i * g
+    kept = scaled(g, candidate_scale)
+    c = f * c_prev + i * kept
     m = jnp.tanh(c)
     dh = dstate.h + dy.astype(dstate.h.dtype)
     dc = dstate.c + dh * o * (1 - m * m)
-    da_i = dc * g * i * (1 - i)
+    da_i = dc * kept * i * (1 - i)
     da_f = dc * c_prev * f * (1 - f)
-    da_g = dc * i * (1 - g * g)
+    da_g = scaled(dc * i, candidate_scale) * (1 - g * g)
     da_o = dh * m * o * (1 - o)
     da = jnp.concatenate([da_i, da_f, da_g, da_o], axis=-1)
     return LSTMState(h=dot_transposed(da, params.w_h), c=dc * f), da

@@ -1,0 +1,121 @@
+"""Noise as input: what a cell draws in training lies beside the inputs of its steps."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Adjoint, Cell, DrawFn, Noise
+from ._checks import check_sequence
+from ._typing import Array, ArrayLike, Key, Params, Residual, Shape, State
+
+
+def training(cell: Cell) -> Cell:
+    """What runs where noise is drawn."""
+    return cell if cell.noise is None else cell.noise.cell
+
+
+def draw_noise(
+    cell: Cell, params: Params, xs: ArrayLike, key: Key | None
+) -> tuple[Cell, ArrayLike]:
+    """The cell and the inputs for a run with this key; those given if it is None."""
+    if key is None or cell.noise is None:
+        return cell, xs
+    inputs = check_sequence("xs", xs)
+    noise = cell.noise.draw(key, params, inputs.shape[:-1])
+    return cell.noise.cell, jnp.concatenate([inputs, noise.astype(inputs.dtype)], -1)
+
+
+def keep(key: Key, rate: float, shape: Shape, *, variational: bool) -> Array:
+    """True with probability ``1 - rate``; ``variational``: the same at all steps."""
+    drawn = (1, *shape[1:]) if variational else shape
+    kept = jax.random.bernoulli(key, 1 - rate, drawn)
+    return jnp.broadcast_to(kept, shape)
+
+
+def state_fields(state: State) -> dict[str, Any]:
+    """The parts of a state by name; ``h`` is the name of a state of one array."""
+    if isinstance(state, tuple) and hasattr(state, "_asdict"):
+        return state._asdict()
+    return {"h": state}
+
+
+def state_sizes(cell: Cell, params: Params) -> dict[str, int]:
+    """The last axis of each part of its state."""
+    fields = state_fields(jax.eval_shape(cell.initial_state, params))
+    return {name: field.shape[-1] for name, field in fields.items()}
+
+
+class NoisyResidual(NamedTuple):
+    """What the backward pass of a step with noise needs."""
+
+    cell: Residual
+    noise: Array  # (*B, N)
+
+
+def add_noise(
+    cell: Cell,
+    *,
+    size: Callable[[Params], int],
+    draw: DrawFn,
+    given: Callable[[Cell, Params, Array], Cell],
+) -> Noise:
+    """The noise of a cell that draws some more than it does now.
+
+    Args:
+        cell: what draws nothing, or what it draws already.
+        size: N, how many numbers are drawn for a step of one row.
+        draw: draws them, ``(T, *B, N)``.
+        given: ``(cell, params, noise)`` to a cell with the same inputs that steps, and
+            has an adjoint, by noise that was drawn.
+    """
+    inner = training(cell)
+
+    def split(params: Params, values: Array) -> tuple[Array, Array]:
+        own = values.shape[-1] - size(params)
+        return values[..., :own], values[..., own:]
+
+    def draw_all(key, params, steps):
+        if cell.noise is None:
+            return draw(key, params, steps)
+        before, own = jax.random.split(key)
+        parts = cell.noise.draw(before, params, steps), draw(own, params, steps)
+        return jnp.concatenate(parts, axis=-1)
+
+    def project(params, xs):
+        inputs, noise = split(params, xs)
+        a_xs = inner.project(params, inputs)
+        return jnp.concatenate([a_xs, noise.astype(a_xs.dtype)], axis=-1)
+
+    def step(params, state, a_x):
+        a_x, noise = split(params, a_x)
+        return given(inner, params, noise).step(params, state, a_x)
+
+    def adjoint_given(params: Params, noise: Array) -> Adjoint:
+        adjoint = given(inner, params, noise).adjoint
+        assert adjoint is not None
+        return adjoint
+
+    def forward(params, state, a_x, **options):
+        a_x, noise = split(params, a_x)
+        run = adjoint_given(params, noise).forward
+        state, y, residual = run(params, state, a_x, **options)
+        return state, y, NoisyResidual(residual, noise)
+
+    def backward(params, residual, dstate, dy, **options):
+        residual, noise = residual
+        run = adjoint_given(params, noise).backward
+        dstate, da_x = run(params, residual, dstate, dy, **options)
+        return dstate, jnp.concatenate([da_x, jnp.zeros_like(noise)], axis=-1)
+
+    def accumulate(params, xs, residuals, da_xs):
+        inputs, drawn = split(params, xs)
+        da_xs, _ = split(params, da_xs)
+        residuals, noise = residuals
+        run = adjoint_given(params, noise).accumulate
+        dparams, dxs = run(params, inputs, residuals, da_xs)
+        return dparams, jnp.concatenate([dxs, jnp.zeros_like(drawn)], axis=-1)
+
+    adjoint = None if inner.adjoint is None else Adjoint(forward, backward, accumulate)
+    return Noise(draw_all, inner._replace(project=project, step=step, adjoint=adjoint))

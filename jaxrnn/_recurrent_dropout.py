@@ -1,0 +1,180 @@
+"""Dropout inside of a step: of the state in its products, and of the candidate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Adjoint, Cell
+from ._checks import check_cell, check_rate
+from ._noise import NoisyResidual, add_noise, keep, state_sizes
+from ._precision import dot_in_loop, dot_transposed
+from ._typing import Array, Params, Residual
+
+
+def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> Cell:
+    """A cell whose state is dropped, in training, where it meets the recurrent weights.
+
+    Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay. Where a
+    gate holds the state itself, as in a GRU, it is whole.
+
+    Args:
+        cell: what to wrap. Parameters and state are its own.
+        rate: probability that an entry of the state is zero in the products.
+        variational: one mask for all steps of a sequence, or one for each step. A run
+            in chunks draws one for each chunk, unless each gets the same key.
+
+    Returns:
+        A :class:`Cell`. A layer of it drops if its ``apply`` gets a ``key``, and
+        evaluates without; unrolls and ``step`` evaluate.
+
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`, or ``rate`` is not a number.
+        ValueError: ``rate`` is below 0, or 1 or more; or the cell has no adjoint whose
+            ``forward`` takes ``dot``, as those of elman, lstm and gru do.
+
+    References:
+        Gal and Ghahramani, A theoretically grounded application of dropout in recurrent
+        neural networks, 2016.
+
+    >>> import jaxrnn
+    >>> model = jaxrnn.layer(recurrent_dropout(jaxrnn.gru(5), 0.3))
+    >>> params = model.init(jax.random.key(0), 2)
+    >>> model.apply(params, jnp.ones((7, 3, 2)), key=jax.random.key(1))[1].shape
+    (7, 3, 5)
+    """
+    check_cell("cell", cell)
+    rate = check_rate("rate", rate)
+    _check_takes(cell, dot=dot_in_loop)
+
+    def given(cell, params, kept):
+        adjoint, scale = cell.adjoint, kept / (1 - rate)
+
+        def forward(params, state, a_x, *, dot=dot_in_loop, **options):
+            options["dot"] = lambda h, w: dot(h * scale, w)
+            return adjoint.forward(params, state, a_x, **options)
+
+        def backward(
+            params, residual, dstate, dy, *, dot_transposed=dot_transposed, **options
+        ):
+            options["dot_transposed"] = lambda da, w: dot_transposed(da, w) * scale
+            return adjoint.backward(params, residual, dstate, dy, **options)
+
+        def accumulate(params, xs, residuals, da_xs):
+            residuals = _as_multiplied(residuals, scale)
+            return adjoint.accumulate(params, xs, residuals, da_xs)
+
+        return _stepped_by(cell, Adjoint(forward, backward, accumulate))
+
+    return _dropping(cell, rate, variational, given, size=lambda sizes: sizes["h"])
+
+
+def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> Cell:
+    """A cell whose candidate is dropped, in training, before it enters the state.
+
+    The candidate is ``g`` of an LSTM and ``n`` of a GRU. What the state holds already
+    is not dropped, however long the sequence. Kept entries are scaled by
+    ``1 / (1 - rate)``.
+
+    Args:
+        cell: what to wrap. Parameters and state are its own.
+        rate: probability that an entry of the candidate is zero.
+        variational: one mask for all steps of a sequence, or one for each step.
+
+    Returns:
+        A :class:`Cell`. A layer of it drops if its ``apply`` gets a ``key``, and
+        evaluates without; unrolls and ``step`` evaluate.
+
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`, or ``rate`` is not a number.
+        ValueError: ``rate`` is below 0, or 1 or more; or the cell has no adjoint whose
+            ``forward`` takes ``candidate_scale``, as those of lstm and gru do.
+
+    References:
+        Semeniuta, Severyn and Barth, Recurrent dropout without memory loss, 2016.
+
+    >>> import jaxrnn
+    >>> model = jaxrnn.layer(candidate_dropout(jaxrnn.lstm(5), 0.3))
+    >>> params = model.init(jax.random.key(0), 2)
+    >>> model.apply(params, jnp.ones((7, 3, 2)), key=jax.random.key(1))[1].shape
+    (7, 3, 5)
+    """
+    check_cell("cell", cell)
+    rate = check_rate("rate", rate)
+    _check_takes(cell, candidate_scale=jnp.ones((cell.output_size,)))
+
+    def given(cell, params, kept):
+        adjoint, scale = cell.adjoint, kept / (1 - rate)
+
+        def forward(params, state, a_x, **options):
+            options["candidate_scale"] = scale
+            return adjoint.forward(params, state, a_x, **options)
+
+        def backward(params, residual, dstate, dy, **options):
+            options["candidate_scale"] = scale
+            return adjoint.backward(params, residual, dstate, dy, **options)
+
+        return _stepped_by(cell, Adjoint(forward, backward, adjoint.accumulate))
+
+    return _dropping(
+        cell, rate, variational, given, size=lambda sizes: sizes.get("c", sizes["h"])
+    )
+
+
+def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
+    """The cell with this adjoint, and with its ``forward`` as step."""
+    return cell._replace(
+        step=lambda params, state, a_x: adjoint.forward(params, state, a_x)[:2],
+        adjoint=adjoint,
+    )
+
+
+def _as_multiplied(residuals: Residual, scale: Array) -> Residual:
+    """The residuals with the state as it entered the products."""
+    if isinstance(residuals, NoisyResidual):
+        return residuals._replace(cell=_as_multiplied(residuals.cell, scale))
+    return residuals._replace(h_prev=residuals.h_prev * scale)
+
+
+def _dropping(
+    cell: Cell,
+    rate: float,
+    variational: bool,
+    given: Callable[[Cell, Params, Array], Cell],
+    *,
+    size: Callable[[dict[str, int]], int],
+) -> Cell:
+    """A cell that draws one mask; its size is that of a part of the state."""
+
+    def mask_size(params):
+        return size(state_sizes(cell, params))
+
+    def draw(key, params, steps):
+        shape = (*steps, mask_size(params))
+        return keep(key, rate, shape, variational=variational)
+
+    return cell._replace(noise=add_noise(cell, size=mask_size, draw=draw, given=given))
+
+
+def _check_takes(cell: Cell, **options: Any) -> None:
+    """Check that the adjoint's ``forward`` takes these options."""
+    names, adjoint = ", ".join(options), cell.adjoint
+    if adjoint is None:
+        raise ValueError(
+            f"cell must have an adjoint whose forward takes {names}, got "
+            "cell.adjoint = None"
+        )
+
+    def probe(key):
+        params = cell.init(key, 1)
+        a_x = cell.project(params, jnp.zeros((1,)))
+        state = cell.initial_state(params)
+        return adjoint.forward(params, state, a_x, **options)[:2]
+
+    try:
+        jax.eval_shape(probe, jax.random.key(0))
+    except TypeError as error:
+        raise ValueError(
+            f"cell must have an adjoint whose forward takes {names}, got {error}"
+        ) from error
