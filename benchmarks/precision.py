@@ -37,7 +37,7 @@ CELLS = {
     "`gru`, `reset_after=False`": jaxrnn.gru(HIDDEN_SIZE, reset_after=False),
     "`elman`, tanh, chaotic": jaxrnn.elman(HIDDEN_SIZE, w_h_init=wide_orthogonal),
 }
-DTYPES = ("float32", "bfloat16")
+DTYPES = ("float32", "bfloat16", "float16")
 # Of the products of float32 operands, beside "highest".
 SETTINGS = ("high", "default", "tensorfloat32", "bfloat16", "BF16_BF16_F32")
 DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "precision.md"

@@ -9,9 +9,12 @@ from . import decode as decode
 from . import diagnostics as diagnostics
 from . import initializers as initializers
 from . import losses as losses
+from . import normalization as normalization
+from . import optimizers as optimizers
 from . import pooling as pooling
 from . import testing as testing
 from . import train as train
+from . import truncated as truncated
 from ._base import Adjoint as Adjoint
 from ._base import Cell as Cell
 from ._base import Layer as Layer
@@ -40,21 +43,32 @@ from ._layers import BidirectionalParams as BidirectionalParams
 from ._layers import BidirectionalState as BidirectionalState
 from ._layers import bidirectional as bidirectional
 from ._layers import layer as layer
+from ._layers import skip_stack as skip_stack
 from ._layers import stack as stack
 from ._learned_state import LearnedStateParams as LearnedStateParams
 from ._learned_state import learned_state as learned_state
+from ._precision import cast as cast
 from ._recurrent_dropout import candidate_dropout as candidate_dropout
 from ._recurrent_dropout import recurrent_dropout as recurrent_dropout
+from ._returned import all_states as all_states
+from ._returned import at_lengths as at_lengths
+from ._returned import no_outputs as no_outputs
+from ._returned import with_initial as with_initial
 from ._rtrl import RTRLCarry as RTRLCarry
 from ._rtrl import rtrl as rtrl
 from ._rtrl import rtrl_init as rtrl_init
 from ._rtrl import rtrl_step as rtrl_step
 from ._scan import lengths_to_mask as lengths_to_mask
+from ._tied import TiedParams as TiedParams
+from ._tied import tied as tied
 from ._time_distributed import DenseParams as DenseParams
 from ._time_distributed import EmbeddingParams as EmbeddingParams
+from ._time_distributed import LayerNormParams as LayerNormParams
 from ._time_distributed import dense as dense
 from ._time_distributed import embedding as embedding
+from ._time_distributed import layer_norm as layer_norm
 from ._unroll import unroll as unroll
+from ._unroll_with import unroll_with as unroll_with
 from ._zoneout import zoneout as zoneout
 
 __all__ = [
@@ -71,13 +85,18 @@ __all__ = [
     "LSTMParams",
     "LSTMState",
     "Layer",
+    "LayerNormParams",
     "LearnedStateParams",
     "Noise",
     "RTRLCarry",
+    "TiedParams",
     "UnrollFn",
+    "all_states",
+    "at_lengths",
     "bidirectional",
     "bptt",
     "candidate_dropout",
+    "cast",
     "decode",
     "dense",
     "dense_influence",
@@ -91,23 +110,32 @@ __all__ = [
     "highway",
     "initializers",
     "layer",
+    "layer_norm",
     "learned_state",
     "lengths_to_mask",
     "losses",
     "lstm",
+    "no_outputs",
+    "normalization",
+    "optimizers",
     "pooling",
     "recurrent_dropout",
     "residual",
     "rtrl",
     "rtrl_init",
     "rtrl_step",
+    "skip_stack",
     "stack",
     "testing",
+    "tied",
     "train",
+    "truncated",
     "unroll",
     "unroll_bptt",
     "unroll_chunked",
+    "unroll_with",
     "weight_drop",
+    "with_initial",
     "zoneout",
 ]
 

@@ -39,6 +39,12 @@ def check_rate(name: str, value: Any) -> float:
     return float(rate)
 
 
+def leaf_name(path: tuple[Any, ...]) -> str | None:
+    """The field, or the key, that holds the leaf at ``path`` of a pytree."""
+    last = path[-1] if path else None
+    return getattr(last, "name", getattr(last, "key", None))
+
+
 def check_cell(name: str, value: Any) -> Cell:
     """Return ``value`` if it is a cell."""
     if not isinstance(value, Cell):

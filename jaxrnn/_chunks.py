@@ -218,7 +218,7 @@ def run_backward(
         first state and of the state that resets restore.
     """
     dstate, dys = cotangents
-    num_steps = len(dys)
+    num_steps = len(sequence.xs)
     output, residual = _shapes(cell, adjoint, params, sequence)
     da = jax.eval_shape(adjoint.backward, params, residual, dstate, output)[1]
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_layer, check_rate
+from ._checks import check_layer, check_rate, leaf_name
 from ._typing import Array, Key, Params
 
 
@@ -138,11 +138,11 @@ def weight_drop(
 
     def dropped(params: Params, key: Key) -> Params:
         leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-        chosen = [_name(path) in fields for path, _ in leaves]
+        chosen = [leaf_name(path) in fields for path, _ in leaves]
         if not any(chosen):
             raise ValueError(
                 f"names must have the name of a parameter, got {fields} for parameters "
-                f"{sorted({_name(path) for path, _ in leaves})}"
+                f"{sorted({str(leaf_name(path)) for path, _ in leaves})}"
             )
         keys = jax.random.split(key, len(leaves))
         return structure.unflatten(
@@ -158,8 +158,3 @@ def weight_drop(
         return layer.apply(params, xs, state, mask=mask, resets=resets, key=key_layer)
 
     return layer._replace(apply=apply)
-
-
-def _name(path: tuple) -> str:
-    """The field of a leaf."""
-    return str(getattr(path[-1], "name", getattr(path[-1], "key", "")) if path else "")

@@ -97,6 +97,43 @@ def stack(*layers: Layer) -> Layer:
     >>> ys.shape
     (7, 2)
     """
+    return _stack(layers, lambda outputs: outputs[-1], layers[-1:])
+
+
+def skip_stack(*layers: Layer) -> Layer:
+    """A stack whose outputs are those of every layer, side by side.
+
+    So whatever comes next, a readout, has a short way to each of them.
+
+    Args:
+        *layers: as of :func:`stack`.
+
+    Returns:
+        A :class:`Layer` with outputs ``(T, *B, O_1 + O_2 + ...)``.
+
+    Raises:
+        ValueError: no layers.
+        TypeError: an argument is not a :class:`Layer`, for instance a cell.
+
+    References:
+        Graves, Generating sequences with recurrent neural networks, 2013.
+
+    >>> import jaxrnn
+    >>> hidden = skip_stack(layer(jaxrnn.lstm(5)), layer(jaxrnn.lstm(4)))
+    >>> model = stack(hidden, jaxrnn.dense(2))
+    >>> params = model.init(jax.random.key(0), 3)
+    >>> params[1].w.shape
+    (9, 2)
+    """
+    return _stack(layers, lambda ys: jnp.concatenate(ys, axis=-1), layers)
+
+
+def _stack(
+    layers: tuple[Layer, ...],
+    outputs: Callable[[list[Array]], Array],
+    seen: tuple[Layer, ...],
+) -> Layer:
+    """Layers one after another; ``outputs`` is of all of them, and shows ``seen``."""
     if not layers:
         raise ValueError("stack must have at least one layer, got none")
     for index, each in enumerate(layers):
@@ -122,21 +159,24 @@ def stack(*layers: Layer) -> Layer:
         )
         states = _entries("state", state, len(layers))
         params = _entries("params", params, len(layers))
-        new_states = []
+        new_states, ys = [], []
         for each, p, s, k in zip(layers, params, states, keys, strict=True):
             new_state, xs = each.apply(p, xs, s, mask=mask, resets=resets, key=k)
             new_states.append(new_state)
-        return tuple(new_states), xs
+            ys.append(xs)
+        return tuple(new_states), outputs(ys)
 
     def step(params, state, x):
-        new_states = []
+        new_states, ys = [], []
         states = _entries("state", state, len(layers))
         for each, p, s in zip(layers, params, states, strict=True):
             new_state, x = each.step(p, s, x)
             new_states.append(new_state)
-        return tuple(new_states), x
+            ys.append(x)
+        return tuple(new_states), outputs(ys)
 
-    return Layer(init, initial_state, apply, step, layers[-1].output_size)
+    output_size = sum(each.output_size for each in seen)
+    return Layer(init, initial_state, apply, step, output_size)
 
 
 def _entries(name: str, values: Any, count: int) -> tuple[Any, ...]:

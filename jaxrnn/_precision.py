@@ -83,6 +83,31 @@ def scaled(x: Array, scale: Array | None) -> Array:
     return x if scale is None else x * scale.astype(x.dtype)
 
 
+def cast(tree: Any, dtype: DTypeLike) -> Any:
+    """Floating leaves in another dtype; all others as they are.
+
+    For mixed precision (Micikevicius et al., Mixed precision training, 2018): keep the
+    parameters in float32 and cast them, and the inputs, in the loss. Products then have
+    16-bit operands; gradients and the optimiser's state stay float32.
+
+    Args:
+        tree: pytree of arrays.
+        dtype: a floating dtype.
+
+    Returns:
+        A pytree of the same structure.
+
+    >>> cast({"w": jnp.ones(2), "tokens": jnp.arange(2)}, jnp.bfloat16)["w"].dtype
+    dtype(bfloat16)
+    """
+
+    def narrowed(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(narrowed, tree)
+
+
 def widen(params: Params) -> Params:
     """Parameters in their accumulation dtypes, so that cotangents sum in those."""
     return jax.tree.map(lambda p: p.astype(accumulation_dtype(p.dtype)), params)

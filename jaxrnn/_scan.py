@@ -90,6 +90,7 @@ def masked_scan(
     mask: Array | None,
     resets: Array | None,
     reverse: bool,
+    unroll: int = 1,
 ) -> tuple[State, Array, Any]:
     """Scan ``step`` over time.
 
@@ -101,12 +102,16 @@ def masked_scan(
         mask: bool ``(T, *B)`` or None; where False, state held and output zero.
         resets: bool ``(T, *B)`` or None, as :func:`segment_resets` gives them.
         reverse: take the steps from the last to the first.
+        unroll: steps in one iteration of the loop.
 
     Returns:
         ``(state, ys, residuals)``; outputs and residuals stay at their own time.
     """
     body = masked_step(step, fresh)
-    state, (ys, residuals) = lax.scan(body, state, (xs, mask, resets), reverse=reverse)
+    inputs = (xs, mask, resets)
+    state, (ys, residuals) = lax.scan(
+        body, state, inputs, reverse=reverse, unroll=unroll
+    )
     return state, ys, residuals
 
 

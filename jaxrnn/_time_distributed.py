@@ -17,7 +17,7 @@ from ._checks import (
     check_sequence,
     check_size,
 )
-from ._precision import add_bias, dot, widen
+from ._precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Key, Params, Shape
 from .initializers import Initializer, glorot_uniform
@@ -106,6 +106,70 @@ def dense(
         check_features("xs", xs, params.w.shape[0], params.w.dtype)
         ys = activation(add_bias(dot(xs, params.w), params.b))
         return ys.astype(params.w.dtype)
+
+    def check(xs):
+        inputs = check_sequence("xs", xs)
+        return inputs, inputs.shape[:-1]
+
+    return _time_distributed(init, transform, check, size)
+
+
+class LayerNormParams(NamedTuple):
+    """Parameters of :func:`layer_norm`."""
+
+    scale: Array  # (I,)
+    b: Array  # (I,)
+
+
+def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
+    """The features of each step, with mean 0 and variance 1, scaled and shifted.
+
+    ``y = scale * (x - mean) / sqrt(variance + epsilon) + b``, where mean and variance
+    are over the features of one step of one row: no other step and no other row is
+    looked at, so that streaming is the same.
+
+    Args:
+        size: I, the number of features, which is also the output size.
+        epsilon: added to the variance.
+
+    Returns:
+        A :class:`Layer` without state, with parameters :class:`LayerNormParams`: ones
+        and zeros at first.
+
+    Raises:
+        ValueError: ``size`` is below 1, or is not the input size.
+        TypeError: ``size`` is not an int.
+
+    References:
+        Ba, Kiros and Hinton, Layer normalization, 2016.
+
+    >>> import jaxrnn
+    >>> model = jaxrnn.stack(jaxrnn.layer(jaxrnn.gru(5)), layer_norm(5), dense(2))
+    >>> params = model.init(jax.random.key(0), 3)
+    >>> model.apply(params, jnp.ones((7, 4, 3)))[1].shape
+    (7, 4, 2)
+    """
+    size = check_size("size", size)
+
+    def init(key, input_size, dtype=None):
+        if check_size("input_size", input_size) != size:
+            raise ValueError(
+                f"input_size must be size, the number of features, {size}, got "
+                f"{input_size}"
+            )
+        float_dtype = check_floating("dtype", dtype)
+        return LayerNormParams(
+            scale=jnp.ones((size,), float_dtype), b=jnp.zeros((size,), float_dtype)
+        )
+
+    def transform(params, xs):
+        check_features("xs", xs, params.scale.shape[0], params.scale.dtype)
+        wide = xs.astype(accumulation_dtype(xs.dtype))
+        centred = wide - wide.mean(axis=-1, keepdims=True)
+        variance = (centred * centred).mean(axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + epsilon)
+        ys = add_bias(scaled(normal, params.scale), params.b)
+        return ys.astype(params.scale.dtype)
 
     def check(xs):
         inputs = check_sequence("xs", xs)

@@ -154,9 +154,12 @@ def unroll(
 
 
 def unroll_sequence(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence
+    cell: Cell, reverse: bool, params: Params, sequence: Sequence, *, unroll: int = 1
 ) -> tuple[State, Array]:
-    """:func:`unroll` of arguments that are checked already."""
+    """:func:`unroll` of arguments that are checked already.
+
+    ``unroll`` steps are one iteration of the loop.
+    """
     wide = widen(params)
 
     def step(state, a_x):
@@ -170,5 +173,6 @@ def unroll_sequence(
         mask=sequence.mask,
         resets=sequence.resets,
         reverse=reverse,
+        unroll=unroll,
     )
     return state, ys

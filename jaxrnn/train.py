@@ -7,18 +7,24 @@ import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from tqdm import tqdm
 
 from ._checks import check_size
-from ._precision import widen
-from ._scan import select
-from ._typing import Array, Key, Params
+from ._typing import Params
+from ._update import (
+    Batch,
+    LossFn,
+    Metrics,
+    TrainState,
+    Update,
+    copy,
+    init,
+    make_update,
+)
 
 __all__ = [
     "FitResult",
@@ -32,31 +38,6 @@ __all__ = [
     "make_update",
     "terminal_progress",
 ]
-
-Batch = Any
-Metrics = dict[str, Any]
-
-
-class TrainState(NamedTuple):
-    """Everything that an update changes: a pytree of arrays."""
-
-    params: Params
-    opt_state: optax.OptState
-    step: Array  # int32, number of updates made
-    key: Key  # renewed by every update
-
-
-class LossFn(Protocol):
-    """What :func:`make_update` minimises."""
-
-    def __call__(
-        self, params: Params, batch: Batch, key: Key
-    ) -> Array | tuple[Array, Metrics]:
-        """Return a scalar loss, or the loss and a dict of scalar metrics."""
-        ...
-
-
-Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def default_optimizer(
@@ -76,95 +57,6 @@ def default_optimizer(
         networks, 2013. Kingma and Ba, Adam, 2015.
     """
     return optax.chain(optax.clip_by_global_norm(max_norm), optax.adam(learning_rate))
-
-
-def init(
-    params: Params, optimizer: optax.GradientTransformation, key: Key
-) -> TrainState:
-    """The state before the first update.
-
-    Args:
-        params: initial parameters; copied, as the first update donates the state.
-        optimizer: any Optax transformation.
-        key: a ``jax.random`` key, from which every update gets its own.
-
-    Returns:
-        A :class:`TrainState` at step 0.
-    """
-    params, key = _copy((params, key))
-    return TrainState(
-        params=params,
-        opt_state=_copy(optimizer.init(params)),  # some keep the parameters themselves
-        step=jnp.zeros((), jnp.int32),
-        key=key,
-    )
-
-
-def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Update:
-    """Make one step of training, jitted, that donates the state it is given.
-
-    The old state's buffers are reused for the new one, so keep no reference to it. A
-    step whose loss or gradient is not finite changes nothing: it returns the state as
-    it was, and the metrics say so.
-
-    Args:
-        loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``.
-        optimizer: any Optax transformation.
-
-    Returns:
-        ``update(state, batch) -> (state, metrics)``; to the metrics of ``loss_fn`` it
-        adds ``loss`` and ``grad_norm``, the global norm before any clipping.
-
-    Raises:
-        TypeError: while tracing, what ``loss_fn`` returns is neither.
-
-    >>> def loss_fn(params, batch, key):
-    ...     return ((params["w"] - batch) ** 2).sum()
-    >>> optimizer = optax.sgd(0.5)
-    >>> update = make_update(loss_fn, optimizer)
-    >>> state = init({"w": jnp.zeros(2)}, optimizer, jax.random.key(0))
-    >>> state, metrics = update(state, jnp.ones(2))
-    >>> state.params["w"].tolist(), int(state.step), float(metrics["loss"])
-    ([1.0, 1.0], 1, 2.0)
-    """
-    transform = optax.with_extra_args_support(optimizer)
-
-    def with_metrics(params, batch, key):
-        out = loss_fn(params, batch, key)
-        loss, metrics = out if isinstance(out, tuple) else (out, {})
-        if not isinstance(metrics, dict) or any(
-            jax.tree.leaves(jax.tree.map(jnp.shape, out))
-        ):
-            raise TypeError(
-                "loss_fn must return a scalar loss, or it and a dict of scalars, got "
-                f"{jax.tree.map(jnp.shape, out)}"
-            )
-        return loss, metrics
-
-    def update(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        key, loss_key = jax.random.split(state.key)
-        gradient_fn = jax.value_and_grad(with_metrics, has_aux=True)
-        (loss, metrics), grads = gradient_fn(state.params, batch, loss_key)
-        updates, opt_state = transform.update(
-            grads,
-            state.opt_state,
-            state.params,
-            value=loss,
-            grad=grads,
-            value_fn=lambda params: with_metrics(params, batch, loss_key)[0],
-        )
-        new_state = TrainState(
-            params=optax.apply_updates(state.params, updates),
-            opt_state=opt_state,
-            step=state.step + 1,
-            key=key,
-        )
-        grad_norm = optax.tree.norm(widen(grads))
-        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        metrics = {**metrics, "loss": loss, "grad_norm": grad_norm}
-        return select(finite, new_state, state), metrics
-
-    return jax.jit(update, donate_argnums=0)
 
 
 class History(NamedTuple):
@@ -236,7 +128,7 @@ def fit(
     validate_every = check_size("validate_every", validate_every)
     train: list[Metrics] = []
     validation: list[Metrics] = []
-    best_params, best_loss = _copy(state.params), math.inf
+    best_params, best_loss = copy(state.params), math.inf
     step, stopped = int(state.step), ""
 
     def run_validation() -> None:
@@ -246,7 +138,7 @@ def fit(
         row = _row("validate", step, validate(state.params))
         validation.append(row)
         if row["loss"] < best_loss:
-            best_params, best_loss = _copy(state.params), row["loss"]
+            best_params, best_loss = copy(state.params), row["loss"]
 
     with _deferred_interrupt() as interrupted, progress(total=num_steps) as bar:
         run_validation()
@@ -275,7 +167,7 @@ def fit(
     if not stopped and len(train) < (num_steps or 0):
         stopped = f"the batches ended after step {step}"
     if validate is None:
-        best_params = _copy(state.params)
+        best_params = copy(state.params)
     return FitResult(
         state=state,
         best_params=best_params,
@@ -296,10 +188,6 @@ def _next(batches: Iterator[Batch], interrupted: threading.Event) -> Batch:
             raise
         interrupted.set()
         return _END
-
-
-def _copy(tree: Params) -> Params:
-    return jax.tree.map(jnp.array, tree)
 
 
 def _row(source: str, step: int, metrics: Metrics) -> Metrics:

@@ -28,6 +28,13 @@ def bounded_caches():
 
 
 @pytest.fixture
+def standard_promotion():
+    """Optax promotes its Python scalars and counters."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
 def optimized():
     """Compile as users do."""
     jax.config.update("jax_disable_most_optimizations", False)

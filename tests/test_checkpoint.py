@@ -136,3 +136,87 @@ def test_parameters_of_another_model_are_refused(tmp_path, like, message):
     checkpoint.save_params(path, make())
     with pytest.raises(ValueError, match=message):
         checkpoint.load_params(path, like())
+
+
+# Whole runs
+
+
+def make_state(impl=None):
+    return {
+        "key": jax.random.key(3, impl=impl),
+        "keys": jax.random.split(jax.random.key(4, impl=impl), 2),
+        "params": make(),
+        "position": 2**40,
+        "best": 0.1,
+        "done": True,
+    }
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+@pytest.mark.parametrize("x64", [True, False])
+def test_a_state_comes_back_to_the_bit(tmp_path, impl, x64):
+    path = tmp_path / "run"
+    with jax.enable_x64(x64):
+        state = make_state(impl)
+        checkpoint.save_state(path, state)
+        loaded = checkpoint.load_state(path, make_state(impl) | {"position": 0})
+    assert loaded["position"] == 2**40
+    assert (loaded["best"], loaded["done"]) == (0.1, True)
+    assert type(loaded["position"]) is int
+    for name in ("key", "keys"):
+        assert loaded[name].dtype == state[name].dtype
+        np.testing.assert_array_equal(
+            jax.random.key_data(loaded[name]), jax.random.key_data(state[name])
+        )
+    for a, b in zip(
+        jax.tree.leaves(loaded["params"]), jax.tree.leaves(state["params"]), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_state_is_expected_by_its_shapes(tmp_path):
+    path, state = tmp_path / "run", {"key": jax.random.key(0), "w": jnp.ones(2)}
+    checkpoint.save_state(path, state)
+    loaded = checkpoint.load_state(path, jax.eval_shape(lambda: state))
+    assert jax.random.key_data(loaded["key"]).tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"position": 0.0}, r"\['position'\] must be float, got int"),
+        ({"key": jnp.zeros(2, jnp.uint32)}, r"\['key'\] must be array, got key<fry>"),
+        (
+            {"key": jax.random.key(0, impl="rbg")},
+            r"\['key'\] must be key<rbg>, got key<fr",
+        ),
+        ({"more": 1}, r"must hold the parameter \['more'\]"),
+        ({"keys": jax.random.key(1)}, r"\['keys'\] must have shape \(2,\) .* \(2, 2\)"),
+    ],
+)
+def test_another_state_is_refused_by_name(tmp_path, change, message):
+    path = tmp_path / "run"
+    checkpoint.save_state(path, make_state())
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_state(path, make_state() | change)
+
+
+def test_files_of_another_kind_are_refused(tmp_path):
+    path = tmp_path / "run"
+    checkpoint.save_params(path, make())
+    with pytest.raises(ValueError, match=r"was not written by .*save_state"):
+        checkpoint.load_state(path, make_state())
+    checkpoint.save_state(path, make_state())
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged"):
+        checkpoint.load_state(path, make_state())
+
+
+def test_what_is_no_array_is_refused_before_anything_is_written(tmp_path):
+    path = tmp_path / "run"
+    with pytest.raises(
+        TypeError, match=r"state\['name'\] must be an array, a key or a"
+    ):
+        checkpoint.save_state(path, {"name": "lstm"})
+    assert not list(tmp_path.iterdir())

@@ -84,6 +84,18 @@ LAYERS = {
             unroll_fn=f,
         )
     ),
+    "skip-stack": LayerCase(
+        lambda f: jaxrnn.skip_stack(
+            jaxrnn.layer(jaxrnn.gru(5), unroll_fn=f),
+            jaxrnn.layer_norm(5),
+            jaxrnn.layer(jaxrnn.lstm(4), unroll_fn=f),
+        )
+    ),
+    "layer-norm": LayerCase(lambda f: jaxrnn.layer_norm(I)),
+    "tied": LayerCase(
+        lambda f: jaxrnn.tied(jaxrnn.layer(jaxrnn.lstm(4), unroll_fn=f), VOCAB),
+        tokens=True,
+    ),
     "dense": LayerCase(lambda f: jaxrnn.dense(3, activation=jnp.tanh)),
     "embedding": LayerCase(lambda f: jaxrnn.embedding(VOCAB, 4), tokens=True),
     "model": LayerCase(_model, tokens=True),

@@ -14,12 +14,7 @@ import pytest
 import jaxrnn
 from jaxrnn import decode, losses, train
 
-
-@pytest.fixture(autouse=True)
-def standard_promotion():
-    # Optax promotes its Python scalars and counters.
-    with jax.numpy_dtype_promotion("standard"):
-        yield
+pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 
 def quadratic(params, batch, key):

@@ -1,0 +1,172 @@
+"""What a run returns: all states, the initial one included, or the last alone."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Adjoint, Cell, Noise
+from ._checks import check_cell, check_integers
+from ._scan import zeros_like
+from ._typing import Array, ArrayLike, Params, State
+
+
+def all_states(cell: Cell) -> Cell:
+    """The same cell, whose outputs are its states: ``c`` of an LSTM too.
+
+    Args:
+        cell: what to wrap. Parameters and state are its own.
+
+    Returns:
+        A :class:`Cell`. Its outputs are a state with leaves ``(T, *B, ...)``: after
+        each step, and zero where masked, as any output. As they are no array, a layer
+        of it is the last of a stack.
+
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`.
+
+    >>> import jaxrnn
+    >>> cell = all_states(jaxrnn.lstm(5))
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> _, states = jaxrnn.unroll(cell, params, jnp.ones((7, 3, 2)))
+    >>> states.c.shape
+    (7, 3, 5)
+    """
+    return _with_output(cell, lambda state: state, cell_size=_state_size(cell))
+
+
+def no_outputs(cell: Cell) -> Cell:
+    """The same cell, whose outputs have no features: for the final state alone.
+
+    Nothing is stored for each step, unless a gradient asks for it. With a mask, the
+    final state is that at each sequence's length.
+
+    Args:
+        cell: what to wrap. Parameters and state are its own.
+
+    Returns:
+        A :class:`Cell` with outputs ``(T, *B, 0)``.
+
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`.
+
+    >>> import jaxrnn
+    >>> cell = no_outputs(jaxrnn.gru(5))
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state, ys = jaxrnn.unroll(cell, params, jnp.ones((7, 3, 2)))
+    >>> state.shape, ys.shape
+    ((3, 5), (7, 3, 0))
+    """
+
+    def nothing(state: State) -> Array:
+        return jax.tree.leaves(state)[0][..., :0]
+
+    return _with_output(cell, nothing, cell_size=0)
+
+
+def with_initial(state: State, states: State) -> State:
+    """Put the state before the first step in front of all others.
+
+    Args:
+        state: leaves ``(*B, ...)``.
+        states: leaves ``(T, *B, ...)``, from :func:`all_states`.
+
+    Returns:
+        A state with leaves ``(T + 1, *B, ...)``: entry t is that after t steps.
+
+    >>> states = jnp.ones((7, 3, 5))
+    >>> with_initial(jnp.zeros((3, 5)), states).shape
+    (8, 3, 5)
+    """
+    return jax.tree.map(
+        lambda first, rest: jnp.concatenate([first[None], rest]), state, states
+    )
+
+
+def at_lengths(states: State, lengths: ArrayLike) -> State:
+    """The state of each row after its own number of steps.
+
+    A run with ``mask=lengths_to_mask(lengths, T)`` returns the same as its final state;
+    this is for several lengths of one run.
+
+    Args:
+        states: leaves ``(T + 1, *B, ...)``, from :func:`with_initial`.
+        lengths: int ``(*B)``, from 0 to T; others are clipped.
+
+    Returns:
+        A state with leaves ``(*B, ...)``.
+
+    Raises:
+        TypeError: ``lengths`` are not integers.
+        ValueError: a leaf has other dimensions ``*B`` than ``lengths``.
+
+    >>> states = jnp.arange(4.0).reshape(4, 1, 1) * jnp.ones((4, 2, 1))
+    >>> at_lengths(states, jnp.array([3, 0])).tolist()
+    [[3.0], [0.0]]
+    """
+    lengths = check_integers("lengths", lengths)
+
+    def pick(leaf: Array) -> Array:
+        if leaf.shape[1 : 1 + lengths.ndim] != lengths.shape:
+            raise ValueError(
+                f"lengths must have the batch shape of states, which are {leaf.shape}, "
+                f"got shape {lengths.shape}"
+            )
+        index = lengths.reshape(
+            1, *lengths.shape, *(1,) * (leaf.ndim - 1 - lengths.ndim)
+        )
+        return jnp.take_along_axis(leaf, index, axis=0, mode="clip")[0]
+
+    return jax.tree.map(pick, states)
+
+
+def _state_size(cell: Cell) -> int:
+    check_cell("cell", cell)
+    state = jax.eval_shape(
+        lambda key: cell.initial_state(cell.init(key, 1)), jax.random.key(0)
+    )
+    return sum(leaf.size for leaf in jax.tree.leaves(state))
+
+
+def _with_output(cell: Cell, output: Callable[[State], Any], *, cell_size: int) -> Cell:
+    """The cell with outputs that are this linear function of its states."""
+    check_cell("cell", cell)
+    own = cell.noise
+    if own is not None:
+        noisy = _with_output(own.cell, output, cell_size=cell_size)
+        own = Noise(draw=own.draw, cell=noisy)
+
+    def step(params, state, a_x):
+        new, _ = cell.step(params, state, a_x)
+        return new, output(new)
+
+    return cell._replace(
+        step=step,
+        output_size=cell_size,
+        adjoint=None if cell.adjoint is None else _adjoint(cell, cell.adjoint, output),
+        noise=own,
+    )
+
+
+def _adjoint(cell: Cell, inner: Adjoint, output: Callable[[State], Any]) -> Adjoint:
+    def forward(params, state, a_x, **options):
+        new, _, residual = inner.forward(params, state, a_x, **options)
+        return new, output(new), residual
+
+    def backward(params, residual, dstate, dy, **options):
+        _, pull = jax.vjp(output, zeros_like(dstate))
+        dstate = jax.tree.map(jnp.add, dstate, *pull(dy))
+        none = _no_cotangent(cell, params, dstate)
+        return inner.backward(params, residual, dstate, none, **options)
+
+    return Adjoint(forward, backward, inner.accumulate)
+
+
+def _no_cotangent(cell: Cell, params: Params, dstate: State) -> Array:
+    """Zeros, as the cotangent of the cell's own outputs ``(*B, O)``."""
+    one = jax.tree.leaves(jax.eval_shape(cell.initial_state, params))[0]
+    leaf = jax.tree.leaves(dstate)[0]
+    batch = leaf.shape[: leaf.ndim - one.ndim]
+    dtype = jax.tree.leaves(params)[0].dtype
+    return jnp.zeros((*batch, cell.output_size), dtype)
