@@ -13,6 +13,7 @@ inputs and initial state. Above 1, the library's choice is better.
   each in its own step.
 - columns: the recurrent product with ``w_h`` as it is.
 - rows: all rows in one loop, against one by one.
+- bias: added to the projected inputs of all steps, against in each step.
 - mask, resets: what they cost; ragged lengths, and resets at 3 % of the steps.
 """
 
@@ -40,7 +41,8 @@ SHAPES = SHAPES | {
 
 def gate_by_gate(params, state, a_x):
     h_prev, c_prev = state
-    a_i, a_f, a_g, a_o = jnp.split(a_x + dot(h_prev, params.w_h), 4, axis=-1)
+    a = a_x + dot(h_prev, params.w_h) + params.b
+    a_i, a_f, a_g, a_o = jnp.split(a, 4, axis=-1)
     i, f, o = map(jax.nn.sigmoid, (a_i, a_f, a_o))
     g = jnp.tanh(a_g)
     c = f * c_prev + i * g
@@ -53,6 +55,19 @@ def with_gates_apart(cell):
     return cell._replace(
         step=lambda params, state, a_x: gate_by_gate(params, state, a_x)[:2],
         adjoint=cell.adjoint._replace(forward=gate_by_gate),
+    )
+
+
+def with_bias_before(cell):
+    def project(params, xs):
+        return cell.project(params, xs) + params.b
+
+    def forward(params, state, a_x):
+        without = params._replace(b=jnp.zeros_like(params.b))
+        return cell.adjoint.forward(without, state, a_x)
+
+    return cell._replace(
+        project=project, adjoint=cell.adjoint._replace(forward=forward)
     )
 
 
@@ -109,6 +124,8 @@ def main():
         "columns, train",
         "rows, forward",
         "rows, train",
+        "bias, forward",
+        "bias, train",
         "mask, forward",
         "mask, train",
         "resets, forward",
@@ -122,6 +139,7 @@ def main():
         runs = {
             "ours": fast(lstm.cell),
             "gates": fast(with_gates_apart(lstm.cell)),
+            "bias": fast(with_bias_before(lstm.cell)),
             "whole": planned(lstm.cell, lambda p, t: p._replace(chunk_size=t)),
             "recompute": planned(lstm.cell, lambda p, t: p._replace(recompute=True)),
         }

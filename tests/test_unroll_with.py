@@ -21,9 +21,11 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS)
-@pytest.mark.parametrize("reverse", [False, True])
-@pytest.mark.parametrize("name", ["lstm", "gru"])
+@pytest.mark.parametrize(
+    ("name", "options", "reverse"),
+    [("lstm", options, False) for options in OPTIONS]
+    + [("lstm", "remat", True), ("gru", "all", True)],
+)
 def test_values_and_gradients_are_those_of_unroll(name, options, reverse):
     cell = CELLS[name].cell
     case = problem(cell)
