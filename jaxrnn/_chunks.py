@@ -81,6 +81,7 @@ class _Chunk(NamedTuple):
     start: Array  # its earliest step
     size: int
     reverse: bool
+    unroll: int  # steps in one iteration of a scan; 0 writes each in place
 
     def row(self, index: Array) -> Array:
         """Where in the chunk the step is that is taken as number ``index``."""
@@ -107,7 +108,7 @@ def _for_each_chunk(
     def run(index, size, carry):
         taken = index * plan.chunk_size
         start = num_steps - taken - size if reverse else taken
-        return body(_Chunk(index, start, size, reverse), carry)
+        return body(_Chunk(index, start, size, reverse, plan.unroll), carry)
 
     def whole(index, carry):
         return run(count - 1 - index if backwards else index, size, carry)
@@ -141,21 +142,31 @@ def _forward_chunk(
     xs = _slice(sequence.xs, chunk.start, chunk.size)
     # The barrier keeps the product one, instead of one row of it in each step.
     a_xs = lax.optimization_barrier(cell.project(params, xs))
+    if chunk.unroll:
+        flags = _slice((sequence.mask, sequence.resets), chunk.start, chunk.size)
+        state, made = lax.scan(
+            body, state, (a_xs, *flags), reverse=chunk.reverse, unroll=chunk.unroll
+        )
+        return state, _write_slice(kept, _only(kept, made), offset)
 
     def take(index, carry):
         state, kept = carry
         row = chunk.row(index)
         flags = _at((sequence.mask, sequence.resets), chunk.start + row)
         state, made = body(state, (_at(a_xs, row), *flags))
-        entry = jax.tree.map(
-            lambda buffer, entry: None if buffer is None else entry,
-            kept,
-            made,
-            is_leaf=lambda buffer: buffer is None,
-        )
-        return state, _write(kept, entry, offset + row)
+        return state, _write(kept, _only(kept, made), offset + row)
 
     return lax.fori_loop(0, chunk.size, take, (state, kept))
+
+
+def _only(kept: Any, made: Any) -> Any:
+    """What is made for the buffers that there are."""
+    return jax.tree.map(
+        lambda buffer, made: None if buffer is None else made,
+        kept,
+        made,
+        is_leaf=lambda buffer: buffer is None,
+    )
 
 
 def _shapes(
@@ -243,6 +254,18 @@ def run_backward(
             )
         )
 
+        def take_all(adjoint_states):
+            flags = _slice((sequence.mask, sequence.resets), chunk.start, chunk.size)
+            kept = _slice(residuals, offset, chunk.size)
+            inputs = ((kept, _slice(dys, chunk.start, chunk.size)), *flags)
+            return lax.scan(
+                step,
+                adjoint_states,
+                inputs,
+                reverse=not chunk.reverse,
+                unroll=chunk.unroll,
+            )
+
         def take(index, carry):
             adjoint_states, own = carry
             row = chunk.row(chunk.size - 1 - index)
@@ -252,8 +275,11 @@ def run_backward(
             adjoint_states, da = step(adjoint_states, inputs)
             return adjoint_states, _write(own, da, row)
 
-        carry = (adjoint_states, own)
-        adjoint_states, own = lax.fori_loop(0, chunk.size, take, carry)
+        if chunk.unroll:
+            adjoint_states, own = take_all(adjoint_states)
+        else:
+            carry = (adjoint_states, own)
+            adjoint_states, own = lax.fori_loop(0, chunk.size, take, carry)
         xs = _slice(sequence.xs, chunk.start, chunk.size)
         more, dx = adjoint.accumulate(
             params, xs, _slice(residuals, offset, chunk.size), own

@@ -1,7 +1,7 @@
 """How an unroll cuts time into chunks: the one place where shapes decide.
 
 The rules were tuned on CPUs, with ``benchmarks/compare.py`` and ``choices.py``;
-docs/performance.md says why there are any. On other backends a fast run is whole.
+docs/performance.md says why there are any. On other backends a fast run is one scan.
 """
 
 import math
@@ -37,6 +37,10 @@ TRANSPOSED = 2**17
 # fall into the same few lines of the caches. One row alone makes it no product.
 PADDED, PADDED_ROWS = 2**20, 64
 
+# Where each kernel is launched, steps in one iteration of the loop: they read and write
+# their part of a sequence together.
+UNROLL = 4
+
 
 class Plan(NamedTuple):
     """How to run over time."""
@@ -45,6 +49,7 @@ class Plan(NamedTuple):
     recompute: bool  # keep the states between chunks, not the residuals of all steps
 
     by_row: bool = False  # run row by row, so that each loop is one kernel
+    unroll: int = 0  # steps in one iteration of a scan; 0: a loop that writes in place
 
 
 class Size(NamedTuple):
@@ -59,9 +64,11 @@ class Size(NamedTuple):
 def fast_plan(size: Size) -> Plan:
     """The fastest plan to take gradients by."""
     num_steps, rows, width, _ = size
+    if not on_cpu():
+        return Plan(max(num_steps, 1), recompute=False, unroll=UNROLL)
     by_row = _by_row(size, ROWS_WITH_GRADIENT)
     in_cache = num_steps * rows * width <= WHOLE
-    if in_cache or num_steps * rows <= MOST_ROWS or not _on_cpu():
+    if in_cache or num_steps * rows <= MOST_ROWS:
         return Plan(max(num_steps, 1), recompute=False, by_row=by_row)
     together = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
     chunk_size = _even(num_steps, max(together // rows, 1))
@@ -73,18 +80,21 @@ def small_plan(size: Size, chunk_size: int | None) -> Plan:
     num_steps = size.num_steps
     if chunk_size is None:
         chunk_size = _even(num_steps, max(math.isqrt(num_steps), 1))
+    chunk_size = min(chunk_size, max(num_steps, 1))
     by_row = _by_row(size, ROWS_WITH_GRADIENT)
-    return Plan(min(chunk_size, max(num_steps, 1)), recompute=True, by_row=by_row)
+    unroll = 0 if on_cpu() else UNROLL
+    return Plan(chunk_size, recompute=True, by_row=by_row, unroll=unroll)
 
 
 def without_gradient(plan: Plan, size: Size) -> Plan:
     """The plan for a run of which no gradient is asked, so that nothing is kept."""
     chunk_size = 1 if _fuses(size) else plan.chunk_size
     by_row = _by_row(size, ROWS_WITHOUT)
-    return Plan(chunk_size, recompute=True, by_row=by_row)
+    return plan._replace(chunk_size=chunk_size, recompute=True, by_row=by_row)
 
 
-def _on_cpu() -> bool:
+def on_cpu() -> bool:
+    """Whether programs are for a CPU, unless they are placed elsewhere."""
     return jax.default_backend() == "cpu"
 
 
@@ -92,7 +102,7 @@ def _by_row(size: Size, most_rows: int) -> bool:
     """Whether the rows should run one by one."""
     leaves = jax.tree.leaves(size.state)
     few = 1 <= size.rows <= most_rows and size.num_steps >= LEAST_STEPS
-    if not (LOOPS_ARE_KERNELS and _on_cpu() and few and leaves):
+    if not (LOOPS_ARE_KERNELS and on_cpu() and few and leaves):
         return False
     largest = max(leaf.size for leaf in leaves)  # B S
     wide = {leaf.dtype.name for leaf in leaves} <= {"float32", "float64"}
@@ -109,7 +119,7 @@ def _fuses(size: Size) -> bool:
     """
     made = jax.tree.leaves(size.state)
     split = len(made) == 1 and size.rows * size.width > made[0].size
-    return split and _on_cpu()
+    return split and on_cpu()
 
 
 def columns_to_add(rows: int, matrix: Array) -> int:
@@ -118,7 +128,7 @@ def columns_to_add(rows: int, matrix: Array) -> int:
     aligned = apart % 4096 == 0 and matrix.dtype == jnp.float32
     if not aligned or matrix.size < PADDED or not 1 < rows <= PADDED_ROWS:
         return 0
-    return 16 if _on_cpu() else 0
+    return 16 if on_cpu() else 0
 
 
 def _even(num_steps: int, chunk_size: int) -> int:

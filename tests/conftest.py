@@ -12,6 +12,9 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 # For the same reason programs are compiled with few optimisations.
 jax.config.update("jax_disable_most_optimizations", True)
 
+# Elsewhere than on a CPU, products of float32 may have operands of fewer bits.
+jax.config.update("jax_default_matmul_precision", "highest")
+
 # Float64 where a test asks for it, and nothing promoted behind its back.
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -70,6 +70,16 @@ def test_chunks_equal_the_whole(name, reverse, recompute, chunk_size):
     check(unroll_by(Plan(chunk_size, recompute)), cell, case, reverse)
 
 
+@kinds
+@reversals
+@keeping
+@pytest.mark.parametrize(("chunk_size", "unroll"), [(3, 2), (T, 4), (T, T + 1)])
+def test_chunks_of_a_scan_equal_the_whole(name, reverse, recompute, chunk_size, unroll):
+    cell = CELLS[name].cell
+    plan = Plan(chunk_size, recompute, unroll=unroll)
+    check(unroll_by(plan), cell, problem(cell), reverse)
+
+
 @pytest.mark.parametrize("name", [name for name in CELLS if name not in KINDS])
 def test_every_cell_runs_in_chunks(name):
     cell = CELLS[name].cell
@@ -105,6 +115,7 @@ def test_chunks_take_any_batch(batch, recompute):
 def test_chunks_of_no_steps(recompute):
     cell = CELLS["gru"].cell
     case = problem(cell, steps=0)
+    check(unroll_by(Plan(1, recompute, unroll=4)), cell, case, reverse=False)
     check(unroll_by(Plan(3, recompute)), cell, case, reverse=False)
     check(jaxrnn.unroll_chunked, cell, case, reverse=True)
 
@@ -203,12 +214,15 @@ def test_chunks_under_vmap(recompute):
 
 # The plans
 
+cpu_only = pytest.mark.skipif(not _plan.on_cpu(), reason="a rule for CPUs")
+
 
 def size(num_steps, rows, width, state_size=None):
     h = jax.ShapeDtypeStruct((rows, state_size or width // 4), jnp.float32)
     return Size(num_steps, rows, width, (h, h))
 
 
+@cpu_only
 def test_short_runs_are_whole_and_long_ones_are_not():
     assert fast_plan(size(35, 20, 2600)).chunk_size == 35
     assert fast_plan(size(135, 20, 2600)).chunk_size < 135
@@ -233,6 +247,16 @@ def test_the_default_chunk_is_near_the_square_root():
     assert small_plan(size(0, 8, 128), None).chunk_size == 1
 
 
+def test_elsewhere_a_run_is_one_scan_of_several_steps_an_iteration(monkeypatch):
+    monkeypatch.setattr(_plan, "on_cpu", lambda: False)
+    for each in (size(1000, 2, 64), size(135, 20, 2600)):
+        plan = fast_plan(each)
+        assert plan == Plan(each.num_steps, recompute=False, unroll=_plan.UNROLL)
+        assert without_gradient(plan, each) == plan._replace(recompute=True)
+        assert small_plan(each, 10) == Plan(10, recompute=True, unroll=_plan.UNROLL)
+
+
+@cpu_only
 def test_a_gru_of_which_no_gradient_is_asked_projects_in_the_loop():
     h = jax.ShapeDtypeStruct((32, 128), jnp.float32)
     gru, elman = Size(100, 32, 384, h), Size(100, 32, 128, h)
@@ -241,6 +265,7 @@ def test_a_gru_of_which_no_gradient_is_asked_projects_in_the_loop():
     assert without_gradient(fast_plan(elman), elman).chunk_size == 100
 
 
+@cpu_only
 def test_few_small_rows_run_one_by_one(monkeypatch):
     monkeypatch.setattr(_plan, "LOOPS_ARE_KERNELS", True)
     tiny = size(1000, 2, 64)
@@ -258,6 +283,7 @@ def test_few_small_rows_run_one_by_one(monkeypatch):
     assert not fast_plan(tiny).by_row
 
 
+@cpu_only
 @pytest.mark.usefixtures("optimized")
 def test_a_row_by_itself_is_one_kernel_where_the_plan_counts_on_it():
     lowered = compiled_gradient(jaxrnn.unroll_bptt, jaxrnn.lstm(16), 1000, 2, 16)
@@ -269,6 +295,7 @@ def pads(fun, *arguments):
     return str(jax.make_jaxpr(fun)(*arguments)).count(" pad[")
 
 
+@cpu_only
 @pytest.mark.parametrize(
     ("rows", "hidden_size", "dtype", "expected"),
     [
@@ -322,6 +349,7 @@ def peak(lowered):
     )
 
 
+@cpu_only
 @pytest.mark.usefixtures("optimized")
 def test_the_fast_path_needs_less_than_half_the_memory_of_the_plain_gradient():
     sizes = jaxrnn.lstm(128), 100, 32, 128

@@ -41,7 +41,7 @@ def test_a_parameter_outside_the_pre_activation_passes():
     own = jaxrnn.elman(H)
 
     def project(params, xs):
-        a_x = own.project(params["elman"], xs)
+        a_x = own.project(params["elman"], xs) + params["elman"].b
         return jnp.concatenate([a_x, jnp.zeros_like(a_x)], axis=-1)
 
     def forward(params, state, a_x):

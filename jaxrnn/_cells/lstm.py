@@ -37,6 +37,7 @@ from jax import lax
 
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating, check_size
+from .._plan import on_cpu
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -152,7 +153,8 @@ def _activate(a: Array) -> Array:
     gate = np.arange(a.shape[-1]) // (a.shape[-1] // NUM_GATES)
     scale = jnp.asarray(np.where(gate == 2, 1.0, 0.5), a.dtype)
     shift = jnp.asarray(np.where(gate == 2, 0.0, 0.5), a.dtype)
-    return lax.optimization_barrier(jnp.tanh(a * scale) * scale + shift)
+    activated = jnp.tanh(a * scale) * scale + shift
+    return lax.optimization_barrier(activated) if on_cpu() else activated
 
 
 def lstm_backward(
