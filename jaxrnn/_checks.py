@@ -113,9 +113,19 @@ def check_features(name: str, x: Array, size: int, dtype: Any) -> None:
         )
 
 
+def check_array(name: str, value: Any) -> Any:
+    """Return ``value`` if it is one array, as outputs are but for ``all_states``."""
+    if not jax.tree_util.all_leaves([value]):
+        raise TypeError(
+            f"{name} must be one array here, got {type(value).__name__}: what a layer "
+            "of jaxrnn.all_states gives can go into no other"
+        )
+    return value
+
+
 def check_sequence(name: str, values: ArrayLike) -> Array:
     """Return ``values`` as an array of shape ``(T, *B, F)``."""
-    xs = jnp.asarray(values)
+    xs = jnp.asarray(values if isinstance(values, list) else check_array(name, values))
     if xs.ndim < 2:
         raise ValueError(
             f"{name} must have shape (T, *B, F), time first and features last, so at "

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from ._base import Layer
 from ._checks import (
+    check_array,
     check_features,
     check_flags,
     check_layer,
@@ -70,12 +71,14 @@ def residual(layer: Layer) -> Layer:
         state, ys = layer.apply(
             params, inputs, state, mask=mask, resets=resets, key=key
         )
+        ys = check_array("outputs of layer", ys)
         check_features("xs", inputs, layer.output_size, ys.dtype)
         return state, inputs + ys
 
     def step(params, state, x):
         x = jnp.asarray(x)
         state, y = layer.step(params, state, x)
+        y = check_array("outputs of layer", y)
         check_features("x", x, layer.output_size, y.dtype)
         return state, x + y
 
@@ -132,6 +135,7 @@ def highway(
         return layer.initial_state(params.layer, batch_shape)
 
     def mix(params, x, y):
+        check_array("outputs of layer", y)
         check_features("xs", x, params.w.shape[0], params.w.dtype)
         gate = jax.nn.sigmoid(add_bias(dot(x, params.w), params.b)).astype(y.dtype)
         return gate * y + (1 - gate) * x

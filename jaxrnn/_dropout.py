@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_layer, check_rate, leaf_name
+from ._checks import check_array, check_layer, check_rate, leaf_name
 from ._typing import Array, Key, Params
 
 
@@ -93,7 +93,7 @@ def dropout(
         state, ys = layer.apply(
             params, xs, state, mask=mask, resets=resets, key=key_layer
         )
-        return state, _drop(key_out, ys, rate, time)
+        return state, _drop(key_out, check_array("outputs of layer", ys), rate, time)
 
     return layer._replace(apply=apply)
 

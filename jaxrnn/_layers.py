@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
-from ._checks import check_cell, check_flags, check_layer, check_like
+from ._checks import check_array, check_cell, check_flags, check_layer, check_like
 from ._noise import draw_noise
 from ._scan import select, zeros_like
 from ._typing import Array, Params, State
@@ -31,7 +31,7 @@ def layer(
         A :class:`Layer`.
 
     Raises:
-        TypeError: ``cell`` is not a :class:`Cell`.
+        TypeError: ``cell`` is not a :class:`Cell`, or ``unroll_fn`` no function.
 
     >>> import jaxrnn
     >>> model = layer(jaxrnn.gru(5))
@@ -43,6 +43,10 @@ def layer(
     run = unroll_fn
     if run is None:
         run = unroll if cell.adjoint is None else unroll_bptt
+    if not callable(run):
+        raise TypeError(
+            f"unroll_fn must be a function, as jaxrnn.unroll is, got {run!r}"
+        )
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         taken, xs = draw_noise(cell, params, xs, key)
@@ -125,7 +129,13 @@ def skip_stack(*layers: Layer) -> Layer:
     >>> params[1].w.shape
     (9, 2)
     """
-    return _stack(layers, lambda ys: jnp.concatenate(ys, axis=-1), layers)
+
+    def side_by_side(outputs):
+        for index, ys in enumerate(outputs):
+            check_array(f"outputs of layers[{index}]", ys)
+        return jnp.concatenate(outputs, axis=-1)
+
+    return _stack(layers, side_by_side, layers)
 
 
 def _stack(
@@ -302,6 +312,8 @@ def bidirectional(
             for each, p, s, k in zip(directions, params, states, keys, strict=True)
         ]
         new_states, ys = zip(*results, strict=True)
+        for name, each in zip(("forward", "backward"), ys, strict=True):
+            check_array(f"outputs of {name}", each)
         merged = merge(*ys)
         valid = check_flags("mask", mask, merged.shape[:-1])
         if valid is not None:

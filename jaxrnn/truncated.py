@@ -102,7 +102,7 @@ def init(
 
     Raises:
         TypeError: ``layer`` is not a :class:`~jaxrnn.Layer`, or ``k2`` not an int.
-        ValueError: ``k2`` is below k1.
+        ValueError: ``k2`` is below k1; or the layer looks at later inputs.
     """
     check_layer("layer", layer)
     k1, *batch = window.resets.shape
@@ -113,8 +113,10 @@ def init(
             "reach its own window"
         )
     before = k2 - k1
+    initial = layer.initial_state(params, tuple(batch))
+    jax.eval_shape(layer.step, params, initial, window.xs[0])  # it must be causal
     carried = Carried(
-        state=layer.initial_state(params, tuple(batch)),
+        state=initial,
         xs=jnp.zeros((before, *window.xs.shape[1:]), window.xs.dtype),
         resets=jnp.zeros((before, *batch), bool),
         mask=jnp.zeros((before, *batch), bool),

@@ -240,6 +240,7 @@ def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, rows):
         assert num_steps % chunk_size == 0
 
 
+@cpu_only
 def test_the_default_chunk_is_near_the_square_root():
     assert small_plan(size(10**6, 8, 128), None) == Plan(1000, recompute=True)
     assert 25 <= small_plan(size(997, 8, 128), None).chunk_size <= 34

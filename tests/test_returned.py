@@ -126,9 +126,33 @@ def test_less_that_is_asked_for_costs_less(optimized):
     assert states - outputs > 0.9 * one
 
 
+def states_layer():
+    return jaxrnn.layer(jaxrnn.all_states(jaxrnn.lstm(I)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: jaxrnn.stack(states_layer(), jaxrnn.dense(2)),
+        lambda: jaxrnn.stack(states_layer(), jaxrnn.layer(jaxrnn.gru(3))),
+        lambda: jaxrnn.skip_stack(jaxrnn.layer(jaxrnn.gru(I)), states_layer()),
+        lambda: jaxrnn.residual(states_layer()._replace(output_size=I)),
+        lambda: jaxrnn.highway(states_layer()._replace(output_size=I)),
+        lambda: jaxrnn.dropout(states_layer(), 0.5),
+        lambda: jaxrnn.bidirectional(*2 * [jaxrnn.all_states(jaxrnn.lstm(3))]),
+    ],
+)
+def test_states_go_into_no_other_layer(make):
+    key, model = jax.random.key(0), make()
+    params = model.init(key, I)
+    with pytest.raises(TypeError, match="must be one array here, got LSTMState"):
+        model.apply(params, jnp.ones((T, B, I)), key=key)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: jaxrnn.layer(jaxrnn.gru(3), unroll_fn=2), TypeError, "unroll_fn must"),
         (lambda: jaxrnn.all_states(jaxrnn.lstm), TypeError, "cell must be a Cell"),
         (
             lambda: jaxrnn.no_outputs(jaxrnn.layer(jaxrnn.gru(3))),

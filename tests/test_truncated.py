@@ -234,6 +234,13 @@ def test_bad_input(call, error, message):
         call()
 
 
+def test_a_layer_that_looks_ahead_is_refused():
+    both = jaxrnn.bidirectional(jaxrnn.gru(3), jaxrnn.gru(3))
+    ahead = both.init(keys[0], I, jnp.float64)
+    with pytest.raises(ValueError, match="layer must be causal"):
+        truncated.init(both, ahead, optimizer, keys[4], next(windows()))
+
+
 def test_a_window_that_does_not_fit():
     update = truncated.make_update(model, loss_fn, optimizer)
     first = next(windows())
