@@ -25,7 +25,7 @@ import text
 from tqdm import tqdm
 
 import jaxrnn
-from jaxrnn import checkpoint, diagnostics, losses, train
+from jaxrnn import checkpoint, data, diagnostics, losses, train
 
 SEQUENCE_LENGTH = 100  # characters that one gradient sees
 BATCH_SIZE = 32
@@ -64,7 +64,9 @@ def train_model(args):
     split = int(len(corpus) * (1 - VALIDATION_FRACTION))
     tokens, held_out = np.split(text.encode(corpus, vocabulary), [split])
     held_out = text.streams(held_out, VALIDATION_STREAMS, VALIDATION_STEPS)
-    batches = text.random_windows(tokens, SEQUENCE_LENGTH + 1, BATCH_SIZE, args.seed)
+    batches = data.random_windows(
+        tokens, SEQUENCE_LENGTH + 1, batch_size=BATCH_SIZE, seed=args.seed
+    )
     first = next(batches)
 
     cell = CELLS[args.cell](args.hidden_size)

@@ -6,7 +6,7 @@ import sys
 import jax
 import numpy as np
 
-from jaxrnn import decode
+from jaxrnn import data, decode
 
 SAMPLERS = {
     "greedy": decode.greedy,
@@ -35,19 +35,10 @@ def read_corpus(corpus):
 
 def encode(text, vocabulary):
     """The index in ``vocabulary`` of each character."""
-    unknown = "".join(sorted(set(text) - set(vocabulary)))
-    if unknown:
-        sys.exit(f"text must be of the characters {vocabulary!r}, got {unknown!r} too")
-    index = {character: i for i, character in enumerate(vocabulary)}
-    return np.array([index[character] for character in text], np.int32)
-
-
-def random_windows(tokens, length, batch_size, seed):
-    """Batches ``(length, batch_size)`` of stretches that start anywhere in the text."""
-    rng = np.random.default_rng(seed)
-    steps = np.arange(length)[:, None]
-    while True:
-        yield tokens[steps + rng.integers(len(tokens) - length + 1, size=batch_size)]
+    try:
+        return data.encode(data.Vocabulary(tuple(vocabulary), None), text)
+    except ValueError as error:
+        sys.exit(f"text: {error}; they are {vocabulary!r}")
 
 
 def streams(tokens, count, limit):

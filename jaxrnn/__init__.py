@@ -5,10 +5,12 @@ it over a sequence and :func:`unroll_bptt` does the same with a backward pass de
 by hand; layers combine cells. Time is the leading axis: sequences are ``(T, *B, F)``.
 """
 
+from . import data as data
 from . import decode as decode
 from . import diagnostics as diagnostics
 from . import initializers as initializers
 from . import losses as losses
+from . import metrics as metrics
 from . import normalization as normalization
 from . import optimizers as optimizers
 from . import pooling as pooling
@@ -97,6 +99,7 @@ __all__ = [
     "bptt",
     "candidate_dropout",
     "cast",
+    "data",
     "decode",
     "dense",
     "dense_influence",
@@ -115,6 +118,7 @@ __all__ = [
     "lengths_to_mask",
     "losses",
     "lstm",
+    "metrics",
     "no_outputs",
     "normalization",
     "optimizers",

@@ -10,9 +10,11 @@ stands in the place of T.
 ``(values, mask)``. Computation is in at least float32.
 """
 
+import math
 from collections.abc import Callable
 from typing import TypeAlias
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -23,6 +25,7 @@ from ._typing import Array, ArrayLike, Shape
 
 __all__ = [
     "Reduction",
+    "ctc",
     "masked_mean",
     "masked_sum",
     "mean_squared_error",
@@ -161,6 +164,85 @@ def sigmoid_cross_entropy(
     logits, mask = _prepare("logits", logits, mask)
     labels = _targets(labels, logits.shape, logits, mask, "labels")
     return reduction(optax.sigmoid_binary_cross_entropy(logits, labels).mean(-1), mask)
+
+
+def ctc(
+    logits: ArrayLike,
+    labels: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    label_mask: ArrayLike | None = None,
+    blank: int = 0,
+    reduction: Reduction = masked_mean,
+) -> Array:
+    """Connectionist temporal classification: labels in order, at unknown steps.
+
+    The negative log-probability, in nats, of all ways to spread the labels over the
+    steps, with blanks between. For the labels of new sequences see
+    :func:`jaxrnn.decode.ctc_greedy`.
+
+    Args:
+        logits: ``(T, *B, V)``, before any softmax, the blank included.
+        labels: integers ``(N, *B)``, time first as everything is, without blanks.
+        mask: bool ``(T, *B)`` or None.
+        label_mask: bool ``(N, *B)`` or None: the labels are padded at their ends.
+        blank: the class that stands for no label.
+        reduction: of the losses of the sequences ``(*B)``, without a mask: see the
+            module.
+
+    Returns:
+        A scalar, unless ``reduction`` says otherwise. A sequence with fewer valid steps
+        than its labels need, one for each and one between two that are equal, gives
+        infinity.
+
+    Raises:
+        ValueError: a shape does not fit, or ``blank`` is no class.
+        TypeError: a mask is not boolean, ``logits`` not floating or ``labels`` not
+            integers.
+
+    References:
+        Graves et al., Connectionist temporal classification, 2006.
+
+    >>> loss = ctc(jnp.zeros((2, 3, 4)), jnp.ones((1, 3), int))
+    >>> bool(jnp.isclose(loss, -jnp.log(3 / 16)))  # 1 1, 0 1 and 1 0 of 16 ways
+    True
+    """
+    logits, mask = _prepare("logits", logits, mask)
+    labels = check_integers("labels", labels)
+    batch = logits.shape[1:-1]
+    if labels.shape[1:] != batch or labels.ndim < 1:
+        raise ValueError(
+            f"labels must have shape (N, *B) with *B = {batch}, got {labels.shape}"
+        )
+    label_mask = check_flags("label_mask", label_mask, labels.shape, "(N, *B)")
+    if not 0 <= blank < logits.shape[-1]:
+        raise ValueError(
+            f"blank must be one of the {logits.shape[-1]} classes, got {blank}"
+        )
+    steps = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
+    valid = jnp.ones(labels.shape, bool) if label_mask is None else label_mask
+    labels = jnp.where(valid, labels, blank)
+
+    def rows(values: Array) -> Array:
+        """``(T, *B, ...)`` as ``(rows, T, ...)``."""
+        flat = values.reshape(
+            len(values), math.prod(batch), *values.shape[1 + len(batch) :]
+        )
+        return jnp.swapaxes(flat, 0, 1)
+
+    # Optax has Python scalars and other integers in it.
+    with jax.numpy_dtype_promotion("standard"):
+        values = optax.ctc_loss(
+            rows(logits),
+            (~rows(steps)).astype(logits.dtype),
+            rows(labels),
+            (~rows(valid)).astype(logits.dtype),
+            blank_id=blank,
+        )
+    repeated = (labels[1:] == labels[:-1]) & valid[1:]
+    needed = valid.sum(0) + repeated.sum(0)
+    values = values.reshape(batch).astype(logits.dtype)
+    return reduction(jnp.where(needed <= steps.sum(0), values, jnp.inf), None)
 
 
 def _prepare(

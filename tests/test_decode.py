@@ -1,4 +1,5 @@
 import collections
+import functools
 
 import chex
 import jax
@@ -66,6 +67,28 @@ def test_can_be_continued():
     chex.assert_trees_all_equal(jnp.concatenate([first, rest]), whole)
 
 
+@pytest.mark.parametrize("batch", [(), (B,), (2, B)])
+def test_rows_end(batch):
+    layer, params, prompt = setup(batch)
+    draw = functools.partial(
+        decode.generate, layer, params, prompt, key=jax.random.key(3)
+    )
+    choose = decode.sampling()
+    _, whole = draw(12, choose=choose)
+    state, drawn = draw(12, choose=choose, end=2)
+    lengths = decode.lengths_until(whole, 2)
+    assert (lengths < 12).any()
+    running = jaxrnn.lengths_to_mask(lengths, 12)
+    chex.assert_trees_all_equal(drawn, jnp.where(running, whole, 2))
+    chex.assert_trees_all_equal(decode.lengths_until(drawn, 2), lengths)
+    # A row holds the state in which it drew its last symbol.
+    text = jnp.concatenate([prompt, drawn[:-1]])
+    expected, _ = layer.apply(
+        params, text, mask=jaxrnn.lengths_to_mask(lengths + len(prompt) - 1, len(text))
+    )
+    assert_close(state, expected, 1e-12)
+
+
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_prompts_of_several_lengths_equal_each_alone(side):
     layer, params, prompt = setup()
@@ -94,7 +117,19 @@ def test_values_can_be_fed_back_too():
 
 @pytest.mark.parametrize(
     ("options", "allowed"),
-    [({}, range(V)), ({"temperature": 0.5}, range(V)), ({"top_k": 2}, [1, 4])],
+    [
+        ({}, range(V)),
+        ({"temperature": 0.5}, range(V)),
+        ({"top_k": 2}, [1, 4]),
+        # Probabilities of 0.46, 0.28, 0.17, 0.10 and less.
+        ({"top_p": 0.6}, [1, 4]),
+        ({"top_p": 0.8}, [1, 4, 5]),
+        ({"top_p": 1e-6}, [1]),
+        ({"top_p": 1.0}, range(V)),
+        ({"top_p": 0.9, "top_k": 3}, [1, 4, 5]),
+        # The temperature comes first: 0.67, 0.25, 0.09.
+        ({"top_p": 0.6, "temperature": 0.5}, [1]),
+    ],
 )
 def test_sampling_draws_with_the_probabilities_it_promises(options, allowed):
     logits = jnp.array([0.0, 2.0, -1.0, 0.5, 1.5, 1.0])
@@ -132,6 +167,13 @@ def test_low_temperature_is_greedy(dtype):
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
+        (lambda: decode.sampling(top_p=0), ValueError, "top_p must be above 0 and at"),
+        (lambda: decode.sampling(top_p=1.5), ValueError, "at most 1, got 1.5"),
+        (
+            lambda: decode.lengths_until(jnp.ones((3, 2)), 1),
+            TypeError,
+            "tokens must be integers",
+        ),
         (
             lambda: decode.sampling(temperature=0),
             ValueError,

@@ -1,0 +1,247 @@
+"""Figures to judge a model by, of the valid steps alone.
+
+As the losses, metrics take predictions ``(T, *B, ...)`` first, targets second and the
+mask of the layers ``(T, *B)``; what lies under it reaches nothing. For one target per
+sequence B stands in the place of T. Without a valid step a mean is 0.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from ._checks import check_flags, check_integers, check_size
+from ._precision import accumulation_dtype
+from ._scan import select, zeros_like
+from ._typing import Array, ArrayLike
+
+__all__ = [
+    "accuracy",
+    "bits",
+    "confusion",
+    "f1",
+    "mean_absolute_error",
+    "perplexity",
+    "persistence",
+    "root_mean_squared_error",
+]
+
+
+def accuracy(
+    logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
+    """The share of steps whose most probable class is the label.
+
+    Args:
+        logits: ``(T, *B, V)``, or probabilities.
+        labels: integers ``(T, *B)``.
+        mask: bool ``(T, *B)`` or None.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+
+    >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
+    0.5
+    """
+    predicted, labels, valid = _classes(logits, labels, mask)
+    return _mean((predicted == labels).astype(jnp.float32), valid)
+
+
+def confusion(
+    logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
+    """How many steps of each class (rows) were taken for each (columns).
+
+    Args:
+        logits: ``(T, *B, V)``, or probabilities.
+        labels: integers ``(T, *B)``; those outside ``[0, V)`` do not count.
+        mask: bool ``(T, *B)`` or None.
+
+    Returns:
+        Integers ``(V, V)``.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+
+    >>> logits = jnp.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
+    >>> confusion(logits, jnp.array([0, 0, 1])).tolist()
+    [[1, 1], [1, 0]]
+    """
+    size = jnp.shape(logits)[-1]
+    predicted, labels, valid = _classes(logits, labels, mask)
+    counted = (labels >= 0) & (labels < size)
+    counted = counted if valid is None else counted & valid
+    outside = jnp.where(counted, labels, size)
+    counts = jnp.zeros((size, size), jnp.int32)
+    return counts.at[outside, predicted.astype(labels.dtype)].add(1, mode="drop")
+
+
+def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
+    """F1 of each class: the harmonic mean of precision and recall.
+
+    Args:
+        logits: ``(T, *B, V)``, or probabilities.
+        labels: integers ``(T, *B)``.
+        mask: bool ``(T, *B)`` or None.
+
+    Returns:
+        ``(V,)``; their mean is the macro average. 0 for a class that neither occurs nor
+        is predicted.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+
+    >>> logits = jnp.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
+    >>> f1(logits, jnp.array([0, 0, 1])).tolist()
+    [0.5, 0.0]
+    """
+    counts = confusion(logits, labels, mask=mask).astype(jnp.float32)
+    both = counts.sum(0) + counts.sum(1)
+    return 2 * jnp.diagonal(counts) / jnp.maximum(both, 1)
+
+
+def perplexity(loss: ArrayLike) -> Array:
+    """The exponential of a mean cross-entropy.
+
+    Args:
+        loss: in nats.
+
+    Returns:
+        ``exp(loss)``: the number of symbols, all equally likely, that are as hard.
+
+    >>> float(perplexity(0.0))
+    1.0
+    """
+    return jnp.exp(jnp.asarray(loss))
+
+
+def bits(loss: ArrayLike) -> Array:
+    """A mean cross-entropy in bits: of characters, bits per character.
+
+    Args:
+        loss: in nats.
+
+    Returns:
+        ``loss / log(2)``.
+
+    >>> round(float(bits(math.log(8))), 5)
+    3.0
+    """
+    return jnp.asarray(loss) / math.log(2)
+
+
+def root_mean_squared_error(
+    predictions: ArrayLike, targets: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
+    """The root of the mean square of the errors, in the unit of the targets.
+
+    Args:
+        predictions: ``(T, *B, F)``.
+        targets: ``(T, *B, F)``.
+        mask: bool ``(T, *B)`` or None.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``mask`` is not boolean.
+
+    >>> float(root_mean_squared_error(jnp.array([[3.0], [3.0]]), jnp.ones((2, 1))))
+    2.0
+    """
+    errors, valid = _errors(predictions, targets, mask)
+    return jnp.sqrt(_mean((errors * errors).mean(-1), valid))
+
+
+def mean_absolute_error(
+    predictions: ArrayLike, targets: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
+    """The mean of the absolute errors, in the unit of the targets.
+
+    Args:
+        predictions: ``(T, *B, F)``.
+        targets: ``(T, *B, F)``.
+        mask: bool ``(T, *B)`` or None.
+
+    Returns:
+        A scalar.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``mask`` is not boolean.
+
+    >>> float(mean_absolute_error(jnp.array([[3.0], [1.0]]), jnp.ones((2, 1))))
+    1.0
+    """
+    errors, valid = _errors(predictions, targets, mask)
+    return _mean(jnp.abs(errors).mean(-1), valid)
+
+
+def persistence(xs: ArrayLike, horizon: int = 1) -> Array:
+    """The forecast that nothing changes, the baseline of every other.
+
+    Args:
+        xs: what is known, ``(T, *B, F)``.
+        horizon: steps to forecast.
+
+    Returns:
+        The last of ``xs``, ``(horizon, *B, F)`` times.
+
+    Raises:
+        ValueError: there is no step, or ``horizon`` is below 1.
+        TypeError: ``horizon`` is not an int.
+
+    >>> persistence(jnp.array([[1.0], [2.0]]), 3).tolist()
+    [[2.0], [2.0], [2.0]]
+    """
+    values = jnp.asarray(xs)
+    horizon = check_size("horizon", horizon)
+    if values.ndim < 1 or not len(values):
+        raise ValueError(f"xs must have at least one step, got shape {values.shape}")
+    return jnp.broadcast_to(values[-1], (horizon, *values.shape[1:]))
+
+
+def _classes(
+    logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None
+) -> tuple[Array, Array, Array | None]:
+    """The most probable classes, the labels and the mask."""
+    labels = check_integers("labels", labels)
+    shape = jnp.shape(logits)
+    if shape[:-1] != labels.shape or not shape:
+        raise ValueError(
+            "labels must have the shape of logits without its last axis, "
+            f"{shape[:-1]}, got {labels.shape}"
+        )
+    predicted = jnp.argmax(jnp.asarray(logits), axis=-1)
+    return predicted, labels, check_flags("mask", mask, labels.shape)
+
+
+def _errors(
+    predictions: ArrayLike, targets: ArrayLike, mask: ArrayLike | None
+) -> tuple[Array, Array | None]:
+    """Differences, in at least float32, zero where masked, and the mask."""
+    first, second = jnp.asarray(predictions), jnp.asarray(targets)
+    if first.shape != second.shape or first.ndim < 1:
+        raise ValueError(
+            f"targets must have the shape of predictions, {first.shape}, with features "
+            f"last, got {second.shape}"
+        )
+    wide = accumulation_dtype(first.dtype)
+    errors = first.astype(wide) - second.astype(wide)
+    valid = check_flags("mask", mask, errors.shape[:-1])
+    if valid is not None:
+        errors = select(valid, errors, zeros_like(errors))
+    return errors, valid
+
+
+def _mean(values: Array, valid: Array | None) -> Array:
+    if valid is None:
+        return values.sum() / max(values.size, 1)
+    counted = jnp.where(valid, values, jnp.zeros_like(values))
+    return counted.sum() / jnp.maximum(valid.sum(), 1).astype(values.dtype)

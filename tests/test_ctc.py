@@ -1,0 +1,134 @@
+"""The CTC loss against all alignments there are, and its greedy decoding."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from cases import assert_close
+
+import jaxrnn
+from jaxrnn import decode, losses
+
+T, N, B, V = 5, 2, 4, 3
+keys = jax.random.split(jax.random.key(0), 2)
+logits = jax.random.normal(keys[0], (T, B, V), jnp.float64)
+labels = jnp.array([[1, 2], [2, 2], [1, 0], [0, 0]]).T  # one ends, one is empty
+label_mask = jnp.array([[True, True], [True, True], [True, False], [False, False]]).T
+mask = jaxrnn.lengths_to_mask(jnp.array([5, 4, 3, 2]), T)
+
+
+def collapsed(path, blank):
+    once = [each for each, _ in itertools.groupby(path)]
+    return [each for each in once if each != blank]
+
+
+def by_paths(logits, wanted, blank):
+    """The loss of one sequence, from the probability of each path."""
+    chances = np.asarray(jax.nn.softmax(logits))
+    total = 0.0
+    for path in itertools.product(range(V), repeat=len(chances)):
+        if collapsed(path, blank) == wanted:
+            total += np.prod([chances[t, each] for t, each in enumerate(path)])
+    return -np.log(total) if total else np.inf
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_equals_the_sum_over_paths(masked):
+    flags = {"mask": mask if masked else None, "label_mask": label_mask}
+    spoilt = jnp.where(mask[..., None], logits, jnp.nan) if masked else logits
+    values = jax.jit(
+        lambda logits: losses.ctc(logits, labels, reduction=losses.per_step, **flags)
+    )(spoilt)
+    steps = np.asarray(mask).sum(0) if masked else [T] * B
+    expected = [
+        by_paths(
+            logits[: steps[row], row],
+            np.asarray(labels)[np.asarray(label_mask)[:, row], row].tolist(),
+            blank=0,
+        )
+        for row in range(B)
+    ]
+    assert_close(values, jnp.array(expected), 1e-6)
+    mean = losses.ctc(spoilt, labels, **flags)
+    assert_close(mean, values.mean(), 1e-12)
+
+
+def test_another_blank_and_no_batch():
+    value = losses.ctc(logits[:, 0], jnp.array([0, 1]), blank=2)
+    assert_close(value, by_paths(logits[:, 0], [0, 1], blank=2), 1e-6)
+
+
+def test_labels_that_do_not_fit_give_infinity_and_no_gradient_to_others():
+    short = jaxrnn.lengths_to_mask(jnp.array([5, 2, 5, 5]), T)  # 2 2 needs 3 steps
+
+    def loss(logits):
+        values = losses.ctc(
+            logits,
+            labels,
+            mask=short,
+            label_mask=label_mask,
+            reduction=losses.per_step,
+        )
+        return jnp.where(jnp.isfinite(values), values, 0).sum(), values
+
+    grads, values = jax.grad(loss, has_aux=True)(logits)
+    assert jnp.isinf(values).tolist() == [False, True, False, False]
+    assert jnp.isfinite(grads).all()
+
+
+@pytest.mark.usefixtures("standard_promotion")
+def test_a_model_learns_to_spell():
+    model = jaxrnn.stack(jaxrnn.layer(jaxrnn.gru(16)), jaxrnn.dense(4))
+    xs = jax.random.normal(keys[1], (12, 3, 2), jnp.float32)
+    words = jnp.array([[1, 2, 3], [3, 3, 1], [2, 1, 2]]).T
+    params = model.init(keys[0], 2, jnp.float32)
+
+    def loss(params):
+        return losses.ctc(model.apply(params, xs)[1], words)
+
+    optimizer = optax.adam(0.03)
+    state = optimizer.init(params)
+
+    @jax.jit
+    def update(params, state):
+        updates, state = optimizer.update(jax.grad(loss)(params), state)
+        return optax.apply_updates(params, updates), state
+
+    for _ in range(150):
+        params, state = update(params, state)
+    found, lengths = decode.ctc_greedy(model.apply(params, xs)[1])
+    assert lengths.tolist() == [3, 3, 3]
+    assert found[:3].tolist() == words.tolist()
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("blank", [0, 2])
+def test_greedy_collapses_the_best_path(masked, blank):
+    many = jax.random.normal(keys[1], (9, 2, 20, V))
+    valid = jax.random.bernoulli(keys[0], 0.7, (9, 2, 20)) if masked else None
+    found, lengths = decode.ctc_greedy(many, valid, blank=blank)
+    path = np.asarray(many.argmax(-1))
+    path = np.where(valid, path, blank) if masked else path
+    for row in np.ndindex(2, 20):
+        expected = collapsed(path[:, *row].tolist(), blank)
+        assert int(lengths[row]) == len(expected)
+        filled = expected + [blank] * (9 - len(expected))
+        assert found[:, *row].tolist() == filled
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"labels": labels[:, 1:]}, ValueError, r"labels must have shape \(N, \*B\)"),
+        ({"labels": labels.astype(float)}, TypeError, "labels must be integers"),
+        ({"blank": 3}, ValueError, "blank must be one of the 3 classes, got 3"),
+        ({"label_mask": labels}, TypeError, "label_mask must be boolean"),
+        ({"mask": mask[1:]}, ValueError, r"mask must have shape \(T, \*B\)"),
+    ],
+)
+def test_bad_input(options, error, message):
+    with pytest.raises(error, match=message):
+        losses.ctc(**{"logits": logits, "labels": labels, **options})

@@ -1,0 +1,236 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxrnn import data
+
+# Symbols
+
+
+def test_words_and_marks():
+    text = "I love deep_learning; don't you? O\u2019Brien: 3.5 été…"
+    assert data.split_words(text) == [
+        "I", "love", "deep", "_", "learning", ";", "don't", "you", "?",
+        "O\u2019Brien", ":", "3", ".", "5", "été", "…",
+    ]  # fmt: skip
+
+
+def test_vocabularies_are_in_order_of_frequency():
+    vocabulary = data.make_vocabulary("hello yellow", special=["<pad>"])
+    assert vocabulary.symbols == ("<pad>", "l", "e", "o", " ", "h", "w", "y")
+    words = ["the", "cat", "the", "mat", "<end>"]
+    vocabulary = data.make_vocabulary(
+        words, size=4, special=["<end>"], unknown="<unknown>"
+    )
+    assert vocabulary.symbols == ("<unknown>", "<end>", "the", "cat")
+    numbers = data.encode(vocabulary, ["the", "dog", "<end>"])
+    assert numbers.dtype == np.int32
+    assert numbers.tolist() == [2, 0, 1]
+    assert data.decode(vocabulary, numbers) == ["the", "<unknown>", "<end>"]
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.text(min_size=1, max_size=40))
+def test_any_text_comes_back(text):
+    vocabulary = data.make_vocabulary(text)
+    again = data.vocabulary_from_json(data.vocabulary_to_json(vocabulary))
+    assert again == vocabulary
+    assert "".join(data.decode(again, data.encode(again, text))) == text
+
+
+# Batches
+
+
+def sequences(lengths):
+    return [np.full((n, 2), i + 1.0) for i, n in enumerate(lengths)]
+
+
+def test_padding():
+    xs, mask = data.pad(sequences([2, 0, 3]), 4)
+    assert xs.shape == (4, 3, 2)
+    assert mask.sum(0).tolist() == [2, 0, 3]
+    for row, length in enumerate([2, 0, 3]):
+        assert (xs[:length, row] == row + 1).all()
+        assert (xs[length:, row] == 0).all()
+
+
+@pytest.mark.parametrize("seed", [None, 3])
+@pytest.mark.parametrize("num_buckets", [1, 3, 50])
+def test_every_sequence_comes_once(seed, num_buckets):
+    lengths = np.random.default_rng(0).integers(0, 30, size=103)
+    batches = list(
+        data.bucketed_batches(
+            sequences(lengths), batch_size=8, num_buckets=num_buckets, seed=seed
+        )
+    )
+    rows = np.concatenate([batch.rows for batch in batches])
+    assert sorted(rows[rows >= 0].tolist()) == list(range(103))
+    assert len({batch.xs.shape for batch in batches}) <= num_buckets
+    for batch in batches:
+        assert batch.xs.shape[:2] == batch.mask.shape == (len(batch.xs), 8)
+        for index, row in enumerate(batch.rows):
+            length = lengths[row] if row >= 0 else 0
+            assert batch.mask[:, index].sum() == length
+            assert (batch.xs[:length, index] == row + 1).all()
+            assert (batch.xs[length:, index] == 0).all()
+
+
+def test_shuffled_batches_repeat_by_their_seed():
+    def order(seed):
+        batches = data.bucketed_batches(
+            sequences([5, 3, 8, 1] * 9), batch_size=4, num_buckets=2, seed=seed
+        )
+        return [batch.rows.tolist() for batch in batches]
+
+    assert order(1) == order(1)
+    assert order(1) != order(2)
+    assert order(None) == order(None)
+
+
+def test_buckets_save_padding():
+    lengths = np.random.default_rng(1).integers(1, 100, size=400)
+
+    def padded(num_buckets):
+        batches = data.bucketed_batches(
+            sequences(lengths), batch_size=10, num_buckets=num_buckets
+        )
+        return sum(batch.mask.size for batch in batches)
+
+    assert padded(1) > 1.3 * padded(4) > 1.3 * lengths.sum()
+
+
+# Series
+
+
+@pytest.mark.parametrize(("horizon", "stride"), [(1, 1), (3, 2)])
+def test_windows(horizon, stride):
+    series = np.random.default_rng(0).normal(size=(20, 2))
+    xs, targets = data.windows(series, 5, horizon=horizon, stride=stride)
+    starts = range(0, 20 - 5 - horizon + 1, stride)
+    assert xs.shape == (5, len(starts), 2)
+    assert targets.shape == (horizon, len(starts), 2)
+    for row, start in enumerate(starts):
+        np.testing.assert_array_equal(xs[:, row], series[start : start + 5])
+        end = start + 5
+        np.testing.assert_array_equal(targets[:, row], series[end : end + horizon])
+
+
+def test_random_windows():
+    found = data.random_windows(np.arange(50), 7, batch_size=3, seed=0)
+    first, second = itertools.islice(found, 2)
+    assert first.shape == (7, 3)
+    assert (np.diff(first, axis=0) == 1).all()
+    assert (first != second).any()
+    again = next(data.random_windows(np.arange(50), 7, batch_size=3, seed=0))
+    np.testing.assert_array_equal(first, again)
+    whole = next(data.random_windows(np.arange(7), 7, batch_size=3, seed=0))
+    assert (whole[0] == 0).all()
+
+
+def test_statistics_are_of_the_valid_steps():
+    rng = np.random.default_rng(0)
+    xs = rng.normal(5, 3, size=(40, 3, 2))
+    mask = rng.random((40, 3)) < 0.5
+    learned = data.statistics(np.where(mask[..., None], xs, np.nan), mask)
+    np.testing.assert_allclose(learned.mean, xs[mask].mean(0))
+    standard = data.standardize(learned, xs)
+    np.testing.assert_allclose(standard[mask].mean(0), 0, atol=1e-12)
+    np.testing.assert_allclose(standard[mask].std(0), 1)
+    np.testing.assert_allclose(data.restore(learned, standard), xs)
+
+
+def test_a_constant_feature_stays():
+    learned = data.statistics(np.full((5, 1), 7.0))
+    assert data.standardize(learned, [[7.0], [8.0]]).tolist() == [[0.0], [1.0]]
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: data.make_vocabulary(""), ValueError, "at least one symbol, got none"),
+        (
+            lambda: data.make_vocabulary("abc", size=1, special="xy"),
+            ValueError,
+            "size must be at least 2",
+        ),
+        (
+            lambda: data.encode(data.make_vocabulary("ab"), "abcd"),
+            ValueError,
+            "vocabulary of 2 symbols, which has none for others, got 'c', 'd'",
+        ),
+        (
+            lambda: data.decode(data.make_vocabulary("ab"), [0, 2]),
+            ValueError,
+            "below 2, the size of the vocabulary, got 0 to 2",
+        ),
+        (
+            lambda: data.decode(data.make_vocabulary("ab"), [[0]]),
+            ValueError,
+            r"shape \(T,\), got \(1, 1\)",
+        ),
+        (lambda: data.vocabulary_from_json("{"), ValueError, "of vocabulary_to_json"),
+        (
+            lambda: data.vocabulary_from_json(
+                json.dumps({"symbols": ["a"], "unknown": "b"})
+            ),
+            ValueError,
+            "of vocabulary_to_json",
+        ),
+        (
+            lambda: data.vocabulary_from_json(
+                json.dumps({"symbols": [1], "unknown": None})
+            ),
+            ValueError,
+            "of vocabulary_to_json",
+        ),
+        (lambda: data.pad([]), ValueError, "at least one sequence, got none"),
+        (lambda: data.pad([[1, 2]], 1), ValueError, "longest length, 2, got 1"),
+        (
+            lambda: data.pad([np.ones((2, 3)), np.ones((2, 4))]),
+            ValueError,
+            r"sequences\[1\] must have shape",
+        ),
+        (
+            lambda: data.bucketed_batches([], batch_size=2),
+            ValueError,
+            "at least one sequence",
+        ),
+        (
+            lambda: data.bucketed_batches([[1]], batch_size=0),
+            ValueError,
+            "batch_size must be at least 1",
+        ),
+        (
+            lambda: data.windows(np.ones(3), 3),
+            ValueError,
+            r"num_steps \+ horizon = 4 steps, got shape \(3,\)",
+        ),
+        (
+            lambda: data.random_windows(np.ones(3), 4, batch_size=1, seed=0),
+            ValueError,
+            "at least num_steps = 4",
+        ),
+        (
+            lambda: data.statistics([[1.0, 2.0], [1.0, np.inf]]),
+            ValueError,
+            "xs must be finite, got inf at step 1 .*, feature 1: fill gaps",
+        ),
+        (
+            lambda: data.statistics(np.ones((3, 1)), np.zeros(3, bool)),
+            ValueError,
+            "at least one step that counts",
+        ),
+        (
+            lambda: data.statistics(np.ones((3, 1)), np.ones(3)),
+            ValueError,
+            "mask must be boolean",
+        ),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
