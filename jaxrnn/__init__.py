@@ -14,6 +14,7 @@ from . import metrics as metrics
 from . import normalization as normalization
 from . import optimizers as optimizers
 from . import pooling as pooling
+from . import seq2seq as seq2seq
 from . import testing as testing
 from . import train as train
 from . import truncated as truncated
@@ -128,6 +129,7 @@ __all__ = [
     "rtrl",
     "rtrl_init",
     "rtrl_step",
+    "seq2seq",
     "skip_stack",
     "stack",
     "testing",

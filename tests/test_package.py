@@ -27,6 +27,7 @@ IMPORT_LAYERS = [
     ["_reverse_mode"],
     ["_bptt", "_gradient_by_lag", "_rtrl", "_time_distributed"],
     [
+        "_attention",
         "_connections",
         "_dropout",
         "_learned_state",
@@ -54,7 +55,7 @@ IMPORT_LAYERS = [
         "testing",
         "checkpoint",
     ],
-    ["plotting"],
+    ["plotting", "seq2seq"],
     ["__init__"],
 ]
 RANK = {name: rank for rank, row in enumerate(IMPORT_LAYERS) for name in row}
@@ -72,6 +73,7 @@ SUBMODULES = [
     "normalization",
     "optimizers",
     "pooling",
+    "seq2seq",
     "train",
     "truncated",
     "checkpoint",

@@ -1,0 +1,326 @@
+"""Encoder-decoder: one sequence in, another out, each of its own length.
+
+The encoder is any layer. Its final state begins the decoder's, through a bridge; its
+outputs are what the decoder attends to. The decoder is a layer that can be stepped, so
+that :func:`jaxrnn.decode.generate` and :func:`jaxrnn.decode.beam_search` write with it.
+
+>>> import jax, jax.numpy as jnp, jaxrnn
+>>> model = encoder_decoder(
+...     jaxrnn.stack(
+...         jaxrnn.embedding(9, 4), jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.gru(5))
+...     ),
+...     jaxrnn.lstm(6),
+...     inputs=jaxrnn.embedding(7, 4),
+...     readout=jaxrnn.dense(7),
+...     attention=additive(8),
+... )
+>>> params = model.init(jax.random.key(0), 9, 7)
+>>> sources, targets = jnp.zeros((8, 3), int), jnp.zeros((5, 3), int)
+>>> state, logits = model.apply(params, sources, targets)  # given what comes before
+>>> logits.shape
+(5, 3, 7)
+>>> state = model.encode(params, sources)
+>>> start = jnp.zeros((1, 3), int)
+>>> best = jaxrnn.decode.beam_search(
+...     model.decoder, params.decoder, start, 10, beam_size=4, end=1, state=state
+... )
+>>> best.tokens.shape
+(10, 3, 4)
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._attention import (
+    AdditiveParams,
+    AttendingParams,
+    AttendingState,
+    Attention,
+    DotProductParams,
+    Memory,
+    additive,
+    attend,
+    attending,
+    dot_product,
+    remember,
+)
+from ._base import Cell, Layer
+from ._checks import check_cell, check_flags, check_integers, check_layer, check_rate
+from ._layers import layer, stack
+from ._precision import add_bias, dot
+from ._scan import select, zeros_like
+from ._time_distributed import DenseParams
+from ._typing import Array, ArrayLike, DTypeLike, Key, Params, State
+from .decode import Choose, sampling
+from .initializers import glorot_uniform
+
+__all__ = [
+    "AdditiveParams",
+    "AttendingParams",
+    "AttendingState",
+    "Attention",
+    "DotProductParams",
+    "EncoderDecoder",
+    "EncoderDecoderParams",
+    "Memory",
+    "additive",
+    "attend",
+    "attending",
+    "dot_product",
+    "encoder_decoder",
+    "remember",
+    "scheduled_sampling",
+]
+
+
+class EncoderDecoderParams(NamedTuple):
+    """Parameters of :func:`encoder_decoder`."""
+
+    encoder: Params
+    bridge: DenseParams  # from the encoder's final state to the decoder's first
+    decoder: Params  # a tuple: of the inputs, of the cell, of the readout
+
+
+InitFn: TypeAlias = Callable[..., EncoderDecoderParams]
+
+
+class EncoderDecoder(NamedTuple):
+    """Pure functions, and the decoder as a layer; see :func:`encoder_decoder`."""
+
+    init: InitFn
+    """``(key, source_size, target_size, dtype=None) -> params``"""
+    encode: Callable[..., State]
+    """``(params, sources, *, mask=None, key=None) -> state`` of the decoder"""
+    apply: Callable[..., tuple[State, Array]]
+    """``(params, sources, targets, *, source_mask=None, target_mask=None, key=None) ->
+    (state, ys)``: the decoder reads the targets (teacher forcing)"""
+    attention_weights: Callable[..., Array]
+    """``(params, sources, targets, *, source_mask=None, target_mask=None) -> weights``
+    ``(T, *B, S)``: what each step of the targets looked at"""
+    decoder: Layer
+    """with ``params.decoder``, from a state that ``encode`` gives"""
+
+
+def encoder_decoder(
+    encoder: Layer,
+    cell: Cell,
+    *,
+    inputs: Layer,
+    readout: Layer,
+    attention: Attention | None = None,
+) -> EncoderDecoder:
+    """A layer that reads, and a cell that writes.
+
+    The decoder is a stack of ``inputs``, the cell and ``readout``. Its cell begins in
+    ``tanh(s W + b)``, where ``s`` are all parts of the encoder's final state, side by
+    side: with a mask, that at the end of each source.
+
+    Args:
+        encoder: reads sources ``(S, *B, ...)``; bidirectional, say.
+        cell: of the decoder.
+        inputs: from targets to what the cell reads: an ``embedding`` of tokens.
+        readout: from what the cell gives, and behind it the context, to logits: a
+            ``dense`` layer.
+        attention: :func:`additive` or :func:`dot_product`; None: the decoder knows no
+            more of the source than the state that it begins with.
+
+    Returns:
+        An :class:`EncoderDecoder`.
+
+    Raises:
+        TypeError: an argument is no layer, or no cell.
+        ValueError: from ``init``, if the encoder has no state.
+
+    References:
+        Sutskever, Vinyals and Le, Sequence to sequence learning with neural networks,
+        2014. Cho et al., Learning phrase representations using RNN encoder-decoder for
+        statistical machine translation, 2014. Bahdanau, Cho and Bengio, 2015.
+    """
+    check_layer("encoder", encoder)
+    check_cell("cell", cell)
+    check_layer("inputs", inputs)
+    check_layer("readout", readout)
+    if attention is None:
+        writer = layer(cell)
+    else:
+        writer = attending(cell, encoder.output_size, attention)
+    decoder = stack(inputs, writer, readout)
+
+    def cell_params(params: EncoderDecoderParams) -> Params:
+        own = params.decoder[1]
+        return own if attention is None else own.cell
+
+    def init(
+        key: Key, source_size: int, target_size: int, dtype: DTypeLike | None = None
+    ) -> EncoderDecoderParams:
+        keys = jax.random.split(key, 3)
+        params = EncoderDecoderParams(
+            encoder=encoder.init(keys[0], source_size, dtype),
+            bridge=DenseParams(jnp.zeros(()), jnp.zeros(())),
+            decoder=decoder.init(keys[2], target_size, dtype),
+        )
+        size = _size(encoder.initial_state(params.encoder, ()))
+        if not size:
+            raise ValueError("encoder must have a state, got one without")
+        width = _size(cell.initial_state(cell_params(params), ()))
+        float_dtype = jnp.zeros((), dtype).dtype
+        w = glorot_uniform(keys[1], (size, width), float_dtype)
+        bridge = DenseParams(w=w, b=jnp.zeros((width,), float_dtype))
+        return params._replace(bridge=bridge)
+
+    def encode(params, sources, *, mask=None, key=None):
+        final, ys = encoder.apply(params.encoder, sources, mask=mask, key=key)
+        batch = ys.shape[1:-1]
+        fresh = cell.initial_state(cell_params(params), batch)
+        begun = _bridged(params.bridge, final, fresh, batch)
+        states = decoder.initial_state(params.decoder, batch)
+        if attention is None:
+            return (states[0], begun, states[2])
+        own = params.decoder[1].attention
+        memory = remember(attention, own, ys, mask)
+        weights = zeros_like(memory.keys[..., 0]).astype(states[1].weights.dtype)
+        middle = states[1]._replace(cell=begun, memory=memory, weights=weights)
+        return (states[0], middle, states[2])
+
+    def apply(
+        params, sources, targets, *, source_mask=None, target_mask=None, key=None
+    ):
+        keys = (None, None) if key is None else jax.random.split(key)
+        state = encode(params, sources, mask=source_mask, key=keys[0])
+        return decoder.apply(
+            params.decoder, targets, state, mask=target_mask, key=keys[1]
+        )
+
+    def attention_weights(
+        params, sources, targets, *, source_mask=None, target_mask=None
+    ):
+        if attention is None:
+            raise ValueError("attention must be given to the model, got None")
+        state = encode(params, sources, mask=source_mask)
+        targets = jnp.asarray(targets)
+
+        def body(state, x):
+            state, _ = decoder.step(params.decoder, state, x)
+            return state, state[1].weights
+
+        _, weights = lax.scan(body, state, targets)
+        valid = check_flags("target_mask", target_mask, weights.shape[:-1])
+        if valid is not None:
+            weights = select(valid, weights, zeros_like(weights))
+        return weights
+
+    return EncoderDecoder(init, encode, apply, attention_weights, decoder)
+
+
+def _size(state: State) -> int:
+    """How many numbers a state without batch dimensions has."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
+
+
+def _bridged(
+    bridge: DenseParams, final: State, fresh: State, batch: tuple[int, ...]
+) -> State:
+    """A state like ``fresh``, from a final state of another form."""
+    flat = [leaf.reshape(*batch, -1) for leaf in jax.tree.leaves(final)]
+    joined = jnp.concatenate(flat, axis=-1)
+    begun = jnp.tanh(add_bias(dot(joined, bridge.w), bridge.b))
+    leaves, structure = jax.tree.flatten(fresh)
+    parts, start = [], 0
+    for leaf in leaves:
+        end = start + math.prod(leaf.shape[len(batch) :])
+        parts.append(begun[..., start:end].reshape(leaf.shape).astype(leaf.dtype))
+        start = end
+    return jax.tree.unflatten(structure, parts)
+
+
+def scheduled_sampling(
+    layer: Layer,
+    params: Params,
+    xs: ArrayLike,
+    state: State,
+    *,
+    rate: float | Array,
+    key: Key,
+    choose: Choose | None = None,
+    mask: ArrayLike | None = None,
+) -> tuple[State, Array]:
+    """Run a decoder in training that reads some of its own outputs.
+
+    At each step but the first, with probability ``rate``, each row reads what it would
+    write after the step before instead of what it is given. No gradient goes through
+    that choice.
+
+    Args:
+        layer: a decoder of symbols that can be stepped.
+        params: its parameters.
+        xs: symbols ``(T, *B)``.
+        state: before the first step: from ``encode``, say.
+        rate: 0 reads ``xs`` alone, as ``layer.apply`` does. A schedule raises it: an
+            array, so that it compiles once.
+        key: a ``jax.random`` key.
+        choose: from logits to symbols; None draws them, ``decode.sampling()``.
+        mask: bool ``(T, *B)``; where False the state is held and the output is zero.
+
+    Returns:
+        ``(state, ys)``, as ``layer.apply``.
+
+    Raises:
+        TypeError: ``xs`` are not integers, or ``mask`` not boolean.
+        ValueError: a number ``rate`` is below 0 or above 1; there is no step; or the
+            layer cannot be stepped.
+
+    References:
+        Bengio et al., Scheduled sampling for sequence prediction with recurrent neural
+        networks, 2015.
+
+    >>> import jaxrnn
+    >>> model = jaxrnn.stack(
+    ...     jaxrnn.embedding(7, 4), jaxrnn.layer(jaxrnn.gru(5)), jaxrnn.dense(7)
+    ... )
+    >>> params = model.init(jax.random.key(0), 7)
+    >>> state, key = model.initial_state(params, (3,)), jax.random.key(1)
+    >>> _, logits = scheduled_sampling(
+    ...     model, params, jnp.zeros((6, 3), int), state, rate=0.5, key=key
+    ... )
+    >>> logits.shape
+    (6, 3, 7)
+    """
+    check_layer("layer", layer)
+    tokens = check_integers("xs", xs)
+    if isinstance(rate, int | float) and rate != 1:
+        check_rate("rate", rate)
+    if tokens.ndim < 1 or not len(tokens):
+        raise ValueError(f"xs must have at least one step, got shape {tokens.shape}")
+    valid = check_flags("mask", mask, tokens.shape)
+    valid = jnp.ones(tokens.shape, bool) if valid is None else valid
+    tokens = jnp.where(valid, tokens, 0)
+    choose = sampling() if choose is None else choose
+    key_own, key_drawn = jax.random.split(key)
+    own = jax.random.bernoulli(key_own, jnp.asarray(rate, float), tokens.shape)
+    own = own.at[0].set(False)
+
+    def take(state, x, valid):
+        def hold(new, old):
+            # What is handed on as it is, a memory, must stay a constant of the loop.
+            return new if new is old else select(valid, new, old)
+
+        new, y = layer.step(params, state, x)
+        return jax.tree.map(hold, new, state), select(valid, y, zeros_like(y))
+
+    def body(carry, step):
+        state, y = carry
+        x, read_own, valid, key = step
+        drawn = choose(key, lax.stop_gradient(y)).astype(x.dtype)
+        state, y = take(state, jnp.where(read_own, drawn, x), valid)
+        return (state, y), y
+
+    state, first = take(state, tokens[0], valid[0])
+    keys = jax.random.split(key_drawn, len(tokens) - 1)
+    steps = (tokens[1:], own[1:], valid[1:], keys)
+    (state, _), ys = lax.scan(body, (state, first), steps)
+    return state, jnp.concatenate([first[None], ys])
