@@ -186,7 +186,8 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
         ``(T, *B, O + F)``.
 
     Raises:
-        TypeError: ``cell`` is not a :class:`Cell`, or ``memory_size`` not an int.
+        TypeError: ``cell`` is not a :class:`Cell`, ``memory_size`` not an int, or
+            ``attention`` no :class:`Attention`.
         ValueError: ``memory_size`` is below 1.
 
     References:
@@ -203,6 +204,11 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
     """
     check_cell("cell", cell)
     memory_size = check_size("memory_size", memory_size)
+    if not isinstance(attention, Attention):
+        hint = ": call it, as in additive(64)" if callable(attention) else ""
+        raise TypeError(
+            f"attention must be an Attention, got {type(attention).__name__}{hint}"
+        )
 
     def init(key, input_size, dtype=None):
         key_cell, key_attention = jax.random.split(key)

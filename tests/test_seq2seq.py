@@ -394,6 +394,11 @@ def test_learns_to_reverse():
         ),
         (lambda: seq2seq.additive(0), ValueError, "size must be at least 1"),
         (
+            lambda: seq2seq.attending(jaxrnn.gru(3), 3, seq2seq.additive),
+            TypeError,
+            "attention must be an Attention, got function: call it",
+        ),
+        (
             lambda: seq2seq.attending(jaxrnn.gru(3), 0, seq2seq.dot_product()),
             ValueError,
             "memory_size must be at least 1",
