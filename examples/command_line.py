@@ -26,12 +26,15 @@ def natural(string):
 
 
 def prepare_out(out, name):
-    """The path of the parameters' file; finds out now if it cannot be written later."""
+    """The path of a file; finds out now if it cannot be written later.
+
+    Parameters replace parameters only.
+    """
     path = out / name
     try:
         out.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=out).close()
-        if path.exists():
+        if path.suffix == ".safetensors" and path.exists():
             checkpoint.load_metadata(path)
     except OSError as error:
         sys.exit(f"--out must be a folder that can be written: {error}")

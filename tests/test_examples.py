@@ -153,6 +153,34 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path, corpus, trained
         assert after == before
 
 
+def test_hello_tells_the_two_letters_apart(tmp_path):
+    def hello(*arguments):
+        script = ROOT / "examples" / "hello.py"
+        return subprocess.run(
+            [sys.executable, "-W", "error", str(script), *map(str, arguments)],
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    result = hello("--out", tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    before, after = result.stdout.split("after 300 steps of training")
+    assert before.count("step  input  state") == after.count("step  input  state") == 1
+    assert "and it is" in before
+    assert "and it is" not in after
+    assert "accuracy: 1.00" in after
+    assert "by the last character alone: 0.75" in after
+    assert "written on from 'h': hello" in after
+    assert (tmp_path / "states.png").read_bytes().startswith(b"\x89PNG")
+    result = hello("--word", "a", "--out", tmp_path / "other")
+    assert result.returncode != 0
+    assert "--word must have at least 2 characters, got 'a'" in result.stderr
+    assert not (tmp_path / "other").exists()
+
+
 def test_vanishing_gradients_measures_and_draws(tmp_path):
     script = ROOT / "examples" / "vanishing_gradients.py"
     small = ["--steps", "12", "--hidden-size", "4", "--updates", "3"]
