@@ -1,0 +1,137 @@
+"""Sequences of several lengths, padded side by side."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ._checks import check_size
+
+
+class Batch(NamedTuple):
+    """Sequences side by side, padded at their ends."""
+
+    xs: NDArray[Any]  # (T, B, ...), zero where masked
+    mask: NDArray[np.bool_]  # (T, B)
+    rows: NDArray[np.int64]  # (B,), which sequences they are; -1: none, all masked
+
+
+def pad(
+    sequences: Sequence[ArrayLike], num_steps: int | None = None
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Sequences of several lengths as one array, and its mask.
+
+    Args:
+        sequences: at least one, each ``(T_i, ...)``; a length may be 0.
+        num_steps: T; None takes the longest.
+
+    Returns:
+        ``(xs, mask)`` of shapes ``(T, B, ...)``, zero where masked, and ``(T, B)``.
+
+    Raises:
+        ValueError: there are no sequences; one is longer than ``num_steps``; or they
+            differ in more than their lengths.
+
+    >>> xs, mask = pad([[1, 2, 3], [4]])
+    >>> xs.T.tolist(), mask.sum(0).tolist()
+    ([[1, 2, 3], [4, 0, 0]], [3, 1])
+    """
+    arrays = _arrays(sequences)
+    longest = max(len(array) for array in arrays)
+    steps = longest if num_steps is None else check_size("num_steps", num_steps)
+    if longest > steps:
+        raise ValueError(
+            f"num_steps must be at least the longest length, {longest}, got {steps}"
+        )
+    lengths = np.array([len(array) for array in arrays])
+    mask = np.arange(steps)[:, None] < lengths
+    xs = np.zeros((steps, len(arrays), *arrays[0].shape[1:]), arrays[0].dtype)
+    for row, array in enumerate(arrays):
+        xs[: len(array), row] = array
+    return xs, mask
+
+
+def _arrays(sequences: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+    arrays = [np.asarray(each) for each in sequences]
+    if not arrays:
+        raise ValueError("sequences must have at least one sequence, got none")
+    # An empty list has no dtype of its own.
+    full = [array for array in arrays if array.size] or arrays
+    dtype = np.result_type(*full)
+    for index, array in enumerate(arrays):
+        if array.ndim < 1 or (array.size and array.shape[1:] != full[0].shape[1:]):
+            raise ValueError(
+                f"sequences[{index}] must have shape (T, {full[0].shape[1:]}) as the "
+                f"others, got {array.shape}"
+            )
+    features = full[0].shape[1:]
+    return [
+        array.astype(dtype) if array.size else np.zeros((0, *features), dtype)
+        for array in arrays
+    ]
+
+
+def bucketed_batches(
+    sequences: Sequence[ArrayLike],
+    *,
+    batch_size: int,
+    num_buckets: int = 4,
+    seed: int | None = None,
+) -> Iterator[Batch]:
+    """All sequences once, those of like lengths together.
+
+    The lengths are cut into buckets of about as many sequences, and every batch of a
+    bucket has the length of its longest: so little is padding, and there are at most
+    ``num_buckets`` shapes to compile for. The last batch of a bucket is filled up with
+    rows that are masked.
+
+    Args:
+        sequences: at least one, each ``(T_i, ...)``.
+        batch_size: B, rows of a batch.
+        num_buckets: how many lengths there may be, at most.
+        seed: shuffle by it, within buckets and the batches of all; the same seed gives
+            the same order: take another for each epoch. None: in order of length.
+
+    Returns:
+        An iterator over :class:`Batch`. Targets are found by ``rows``.
+
+    Raises:
+        ValueError: there are no sequences, or they differ in more than their lengths,
+            or a size is below 1.
+        TypeError: a size is not an int.
+
+    >>> batches = list(bucketed_batches(
+    ...     [[1], [2, 2], [3], [4] * 9], batch_size=2, num_buckets=2
+    ... ))
+    >>> [batch.xs.shape for batch in batches]
+    [(1, 2), (9, 2)]
+    """
+    batch_size = check_size("batch_size", batch_size)
+    num_buckets = check_size("num_buckets", num_buckets)
+    return _batches(_arrays(sequences), batch_size, num_buckets, seed)
+
+
+def _batches(
+    arrays: list[NDArray[Any]], batch_size: int, num_buckets: int, seed: int | None
+) -> Iterator[Batch]:
+    lengths = np.array([len(array) for array in arrays])
+    order = np.argsort(lengths, kind="stable")
+    edges = np.linspace(0, len(order), num_buckets + 1).round().astype(int)
+    longest = np.unique([max(lengths[order[end - 1]], 1) for end in edges[1:] if end])
+    bucket = np.searchsorted(longest, lengths)
+    rng = None if seed is None else np.random.default_rng(seed)
+    chosen = []
+    for index in range(len(longest)):
+        rows = order[bucket[order] == index]
+        if rng is not None:
+            rows = rng.permutation(rows)
+        for start in range(0, len(rows), batch_size):
+            chosen.append((longest[index], rows[start : start + batch_size]))
+    if rng is not None:
+        rng.shuffle(chosen)
+    for num_steps, rows in chosen:
+        empty = batch_size - len(rows)
+        nothing = [arrays[0][:0]] * empty
+        xs, mask = pad([*(arrays[row] for row in rows), *nothing], int(num_steps))
+        yield Batch(xs, mask, np.concatenate([rows, np.full(empty, -1)]))
