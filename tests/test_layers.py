@@ -183,7 +183,10 @@ def test_garbage_in_padding_reaches_nothing(name, unroll_fn):
         return (new_state, ys), pull((new_state, ys))
 
     clean, spoilt = results(xs), results(spoil(xs, flags["mask"]))
-    chex.assert_trees_all_close(spoilt, clean, rtol=1e-14, atol=1e-14)
+    if jax.default_backend() == "cpu":
+        chex.assert_trees_all_equal(spoilt, clean)
+    else:  # a GPU adds up the rows of a table in any order
+        chex.assert_trees_all_close(spoilt, clean, rtol=1e-14, atol=1e-14)
     assert not clean[0][1][~flags["mask"]].any()
 
 
