@@ -8,10 +8,8 @@ An embedding, two recurrent layers and a readout. The folder of --out gets the
 parameters that were best in validation, loss.png and gradients.png.
 """
 
-import argparse
 import functools
 import json
-import pathlib
 import sys
 
 import command_line
@@ -181,9 +179,7 @@ def load(path):
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.make_parser(__doc__, "char_lm")
     add = parser.add_argument
     add("--corpus", default="kjv", help="kjv, python (its manual) or a text file")
     add("--cell", default="lstm", choices=CELLS)
@@ -194,8 +190,6 @@ def parse_arguments():
         default=500,
         help="number of parameter updates",
     )
-    add("--seed", type=command_line.natural, default=0)
-    add("--out", type=pathlib.Path, default="runs/char_lm", help="results folder")
     add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
     return parser.parse_args()
 

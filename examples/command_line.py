@@ -1,10 +1,22 @@
 """What the examples' command lines share."""
 
 import argparse
+import pathlib
 import sys
 import tempfile
 
 from jaxrnn import checkpoint
+
+
+def make_parser(doc, name):
+    """A parser with the options of every example; ``doc`` is shown by --help."""
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=natural, default=0)
+    out = pathlib.Path("runs") / name
+    parser.add_argument("--out", type=pathlib.Path, default=out, help="results folder")
+    return parser
 
 
 def _at_least(least, string):

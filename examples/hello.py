@@ -9,11 +9,8 @@ before and after training, writes the word on from its first character, and save
 picture of the states.
 """
 
-import argparse
 import collections
 import itertools
-import pathlib
-import sys
 
 import command_line
 import jax
@@ -21,6 +18,7 @@ import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import plots
 
 import jaxrnn
 from jaxrnn import data, decode, losses, metrics, train
@@ -31,14 +29,12 @@ LEARNING_RATE = 0.05
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = command_line.make_parser(__doc__, "hello")
     parser.add_argument("--word", default="hello", help="at least two characters")
     parser.add_argument(
         "--hidden-size", type=command_line.positive, default=HIDDEN_SIZE
     )
     parser.add_argument("--steps", type=command_line.natural, default=STEPS)
-    parser.add_argument("--seed", type=command_line.natural, default=0)
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/hello"))
     options = parser.parse_args()
     if len(options.word) < 2:
         parser.error(f"--word must have at least 2 characters, got {options.word!r}")
@@ -130,9 +126,8 @@ def draw(path, word, states, chances, vocabulary):
     steps = [f"{old!r} then {new!r}" for old, new in itertools.pairwise(word)]
     axes[1].set_xticks(range(len(steps)), steps, rotation=30)
     axes[1].set(ylabel="next character", xlabel="what is read, and what comes")
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    plots.save(figure, path, dpi=120)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -2,6 +2,14 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from PIL import Image
+
+
+def save(figure, path, dpi=80):
+    """A picture with a palette, which makes its file a third as large."""
+    figure.savefig(path, dpi=dpi, bbox_inches="tight")
+    plt.close(figure)
+    Image.open(path).convert("RGB").quantize().save(path, optimize=True)
 
 
 def plot_bits(path, history, levels):
@@ -16,8 +24,7 @@ def plot_bits(path, history, levels):
     axis.set(xlabel="step", ylabel="bits per character", ylim=(0, None))
     axis.grid(alpha=0.3)
     axis.legend()
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    save(figure, path, dpi=120)
 
 
 def plot_gradients(path, panels):
@@ -33,5 +40,4 @@ def plot_gradients(path, panels):
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("norm of the gradient, mean over a batch")
     axes[0].legend()
-    figure.savefig(path, dpi=120, bbox_inches="tight")
-    plt.close(figure)
+    save(figure, path, dpi=120)

@@ -8,9 +8,6 @@ training makes of gradients that explode. The folder of --out gets four pictures
 curves.safetensors, the numbers behind them; docs/vanishing_gradients.md explains them.
 """
 
-import argparse
-import pathlib
-
 import command_line
 import jax
 import jax.numpy as jnp
@@ -18,7 +15,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-from PIL import Image
+import plots
 
 import jaxrnn
 from jaxrnn import checkpoint, diagnostics, losses, plotting
@@ -119,13 +116,6 @@ def print_line(name, norms, lyapunov):
     print(f"{name:<36}{lags}{factor:>10.3f}{largest:>10.3f}")
 
 
-def save(figure, path):
-    figure.savefig(path, dpi=80)
-    plt.close(figure)
-    # A palette makes the file a third as large.
-    Image.open(path).convert("RGB").quantize().save(path, optimize=True)
-
-
 def compare_cells(cells, args):
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
     key, _, _ = draw(args)
@@ -135,7 +125,7 @@ def compare_cells(cells, args):
         curves[name], lyapunov = measure(name, cell, params, args)
         plotting.plot_state_gradient_norms(curves[name], left, label=name)
         plotting.plot_lyapunov_exponents(lyapunov, right, label=name)
-    save(figure, args.out / "cells.png")
+    plots.save(figure, args.out / "cells.png")
     return curves
 
 
@@ -155,7 +145,7 @@ def compare_initialisers(cells, args):
             plotting.plot_jacobian_spectrum(spectrum, bottom, label=init_name)
         top.set_title(name)
         bottom.set_title(f"{name}, Jacobian of {window} steps")
-    save(figure, args.out / "initialisation.png")
+    plots.save(figure, args.out / "initialisation.png")
     return curves
 
 
@@ -171,7 +161,7 @@ def compare_forget_biases(cells, args):
         plotting.plot_state_gradient_norms(curves[name], left, label=f"bias {bias}")
     plotting.plot_saturation(diagnostics.saturation(gates), right)
     right.set_title("forget gates below 0.1, above 0.9")
-    save(figure, args.out / "forget_bias.png")
+    plots.save(figure, args.out / "forget_bias.png")
     return curves
 
 
@@ -223,25 +213,16 @@ def compare_clipping(args):
         print(f"{name:<20}" + "".join(f"{np.median(v):>14.3g}" for v in numbers))
     axes[0].set(xlabel="update", ylabel="loss")
     axes[1].set(xlabel="update", ylabel="norm of the gradient, before clipping")
-    save(figure, args.out / "clipping.png")
+    plots.save(figure, args.out / "clipping.png")
     return curves
 
 
 def parse_arguments():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.make_parser(__doc__, "vanishing_gradients")
     add = parser.add_argument
     add("--steps", type=command_line.positive, default=500, help="of a sequence")
     add("--hidden-size", type=command_line.positive, default=64)
     add("--updates", type=command_line.positive, default=500, help="in training")
-    add("--seed", type=command_line.natural, default=0)
-    add(
-        "--out",
-        type=pathlib.Path,
-        default="runs/vanishing_gradients",
-        help="results folder",
-    )
     return parser.parse_args()
 
 

@@ -1,43 +1,19 @@
-"""The examples, run small, as a user would: another process, a command line."""
+"""The first examples, run small."""
 
-import os
-import pathlib
 import re
 import signal
 import subprocess
-import sys
 import time
 
 import pytest
 import safetensors.numpy
+import scripts
 
-ROOT = pathlib.Path(__file__).parent.parent
 TEXT = "In the beginning was the word, and the word was all there was. " * 60
 
 
-def command(*arguments):
-    return [sys.executable, str(ROOT / "examples" / "char_lm.py"), *map(str, arguments)]
-
-
-def environment():
-    settings = {
-        "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".jax_cache"),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONUNBUFFERED": "1",
-    }
-    return {**os.environ, **settings}
-
-
-def run(*arguments, cwd=None):
-    return subprocess.run(
-        command(*arguments),
-        env=environment(),
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+def run(*arguments):
+    return scripts.run("char_lm", *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +43,7 @@ def test_char_lm_trains(trained):
     last = re.fullmatch(r"validation bits per character: (\S+)", lines[-1])
     assert float(last[1]) < float(bigram[1])
     for name in ("loss.png", "gradients.png"):
-        assert (out / name).read_bytes().startswith(b"\x89PNG")
+        assert scripts.is_picture(out / name)
     assert "--- greedy" in result.stdout
 
 
@@ -81,10 +57,12 @@ def test_char_lm_generates_without_training(trained):
 
 def test_char_lm_keeps_the_best_on_ctrl_c(tmp_path, corpus):
     process = subprocess.Popen(
-        command(
-            "--corpus", corpus, "--hidden-size", 24, "--steps", 10**6, "--out", tmp_path
+        scripts.command(
+            "char_lm",
+            *("--corpus", corpus, "--hidden-size", 24, "--steps", 10**6),
+            *("--out", tmp_path),
         ),
-        env=environment(),
+        env=scripts.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -154,52 +132,30 @@ def test_mistakes_are_named_before_anything_is_written(tmp_path, corpus, trained
 
 
 def test_hello_tells_the_two_letters_apart(tmp_path):
-    def hello(*arguments):
-        script = ROOT / "examples" / "hello.py"
-        return subprocess.run(
-            [sys.executable, "-W", "error", str(script), *map(str, arguments)],
-            env=environment(),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-
-    result = hello("--out", tmp_path)
-    assert (result.returncode, result.stderr) == (0, "")
-    before, after = result.stdout.split("after 300 steps of training")
+    output = scripts.run_well("hello", "--out", tmp_path)
+    before, after = output.split("after 300 steps of training")
     assert before.count("step  input  state") == after.count("step  input  state") == 1
     assert "and it is" in before
     assert "and it is" not in after
     assert "accuracy: 1.00" in after
     assert "by the last character alone: 0.75" in after
     assert "written on from 'h': hello" in after
-    assert (tmp_path / "states.png").read_bytes().startswith(b"\x89PNG")
-    result = hello("--word", "a", "--out", tmp_path / "other")
+    assert scripts.is_picture(tmp_path / "states.png")
+    result = scripts.run("hello", "--word", "a", "--out", tmp_path / "other")
     assert result.returncode != 0
     assert "--word must have at least 2 characters, got 'a'" in result.stderr
     assert not (tmp_path / "other").exists()
 
 
 def test_vanishing_gradients_measures_and_draws(tmp_path):
-    script = ROOT / "examples" / "vanishing_gradients.py"
-    small = ["--steps", "12", "--hidden-size", "4", "--updates", "3"]
-    result = subprocess.run(
-        [sys.executable, "-W", "error", str(script), *small, "--out", str(tmp_path)],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    rows = re.findall(r"^(.{36})((?: +\S+){5})$", result.stdout, flags=re.MULTILINE)
+    small = ["--steps", 12, "--hidden-size", 4, "--updates", 3]
+    output = scripts.run_well("vanishing_gradients", *small, "--out", tmp_path)
+    rows = re.findall(r"^(.{36})((?: +\S+){5})$", output, flags=re.MULTILINE)
     named = {name.strip(): [float(n) for n in row.split()] for name, row in rows}
     assert len(named) == 16
     # A smaller spectral radius leaves less of the gradient.
     ends = [named[f"tanh, Gaussian, radius {radius}"][2] for radius in (0.5, 1.0, 1.5)]
     assert ends == sorted(ends)
     for name in ("cells", "initialisation", "forget_bias", "clipping"):
-        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert scripts.is_picture(tmp_path / f"{name}.png")
     assert (tmp_path / "curves.safetensors").exists()

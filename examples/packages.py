@@ -1,0 +1,26 @@
+"""Data that lie in Python packages, read without importing these."""
+
+import importlib.util
+import pathlib
+import sys
+
+
+def package_file(package, relative, pip_name=None):
+    """The path of a file, or of a folder, inside of an installed package.
+
+    Nothing of the package is run, so it needs none of its dependencies. Where it is
+    missing the program ends, and says what to install.
+    """
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit(
+            f"this example reads data of the package {pip_name or package}: "
+            'pip install -e ".[examples]"'
+        )
+    path = pathlib.Path(spec.submodule_search_locations[0]) / relative
+    if not path.exists():
+        sys.exit(
+            f"{pip_name or package} must have the file {relative}, got a version "
+            'without it: pip install -e ".[examples]"'
+        )
+    return path
