@@ -10,6 +10,7 @@ import math
 import jax.numpy as jnp
 
 from ._checks import check_flags, check_integers, check_size
+from ._edit_distance import edit_distance, error_rate
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike
@@ -18,6 +19,8 @@ __all__ = [
     "accuracy",
     "bits",
     "confusion",
+    "edit_distance",
+    "error_rate",
     "f1",
     "mean_absolute_error",
     "perplexity",
