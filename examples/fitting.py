@@ -1,0 +1,38 @@
+"""Training as speech.py and handwriting.py do it."""
+
+import jax
+import optax
+
+from jaxrnn import train
+
+VALIDATIONS = 10  # in a run
+
+
+def optimizer(learning_rate, num_steps, weight_decay=1e-4):
+    """AdamW after clipping, at a rate that falls to zero along a cosine."""
+    schedule = optax.cosine_decay_schedule(learning_rate, num_steps)
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay)
+    )
+
+
+def best(update, state, batches, num_steps, validate):
+    """The parameters of the lowest validation loss."""
+    result = train.fit(
+        update,
+        state,
+        batches,
+        num_steps=num_steps,
+        validate=validate,
+        validate_every=max(num_steps // VALIDATIONS, 1),
+    )
+    if result.stopped:
+        print(f"stopped early: {result.stopped}")
+    return result.best_params
+
+
+def start(init, optimizer, seed, *sizes):
+    """A fresh state of training; ``init`` is of a layer, or of the same signature."""
+    key, noise_key = jax.random.split(jax.random.key(seed))
+    params = jax.jit(lambda key: init(key, *sizes))(key)
+    return train.init(params, optimizer, noise_key)

@@ -1,0 +1,172 @@
+"""Three problems of long memory, for long_memory.py, drawn anew for every batch.
+
+Each ``draw_...`` returns inputs ``(T, B, F)``, targets, and a mask ``(T, B)`` or None.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrnn import data, losses
+
+
+class Problem(NamedTuple):
+    """What a network learns."""
+
+    draw: Callable  # (key, rows) -> (xs, targets, mask)
+    loss: Callable  # (ys, targets) -> scalar
+    output_size: int
+
+
+LANGUAGES = {
+    "France": "French",
+    "Italy": "Italian",
+    "Spain": "Spanish",
+    "Germany": "German",
+    "Greece": "Greek",
+    "Poland": "Polish",
+    "Sweden": "Swedish",
+    "Turkey": "Turkish",
+    "Japan": "Japanese",
+    "China": "Chinese",
+}
+BEGINNING, END = ["I", "grew", "up", "in", "France", "."], ["I", "speak", "fluent"]
+# What comes between; in France's place some other country than the one grown up in.
+FILLERS = [
+    "My father worked in a bank .",
+    "We had a garden and hens .",
+    "School was a long walk away .",
+    "I liked sums more than sport .",
+    "In summer we swam every day .",
+    "My aunt sent letters from France .",
+    "Our neighbours had moved from France .",
+    "The winters were cold and dark .",
+    "I read all books we had .",
+    "Once we took trains to France .",
+    "My sister played the violin well .",
+    "Later I studied law and music .",
+]
+FILLER_LENGTH = len(FILLERS[0].split())
+
+VOCABULARY = data.make_vocabulary(
+    [word for text in FILLERS for word in text.split()] + BEGINNING + END,
+    special=list(LANGUAGES),  # countries are the first numbers
+)
+TABLE = np.stack([data.encode(VOCABULARY, text.split()) for text in FILLERS])
+
+SYMBOLS, COPIED = 8, 10  # of the copy problem
+BLANK, RECALL = SYMBOLS, SYMBOLS + 1
+
+
+def distance(fillers):
+    """Words from the country to the blank, with so many sentences between."""
+    return len(BEGINNING) - 4 + FILLER_LENGTH * fillers + len(END)
+
+
+def draw_sentences(key, rows, counts, most):
+    """``I grew up in <country> . ... I speak fluent``; the target is the language.
+
+    Args:
+        key: of ``jax.random``.
+        rows: B.
+        counts: how many sentences there may be between, integers at most ``most``.
+        most: for how many there is room; the mask leaves out what is not used.
+    """
+    keys = jax.random.split(key, 4)
+    country = jax.random.randint(keys[0], (rows,), 0, len(LANGUAGES))
+    count = jax.random.choice(keys[1], jnp.asarray(counts), (rows,))
+    chosen = jnp.asarray(TABLE)[
+        jax.random.randint(keys[2], (rows, most), 0, len(FILLERS))
+    ]
+    ahead = jax.random.randint(keys[3], (rows, most, 1), 1, len(LANGUAGES))
+    other = (country[:, None, None] + ahead) % len(LANGUAGES)
+    between = jnp.where(chosen == 0, other, chosen).reshape(rows, -1)
+    first, last = (
+        jnp.tile(data.encode(VOCABULARY, words), (rows, 1))
+        for words in (BEGINNING, END)
+    )
+    first = jnp.where(first == 0, country[:, None], first)
+    words = jnp.concatenate([first, between, last], axis=1).T
+    here = jnp.repeat(jnp.arange(most) < count[:, None], FILLER_LENGTH, axis=1)
+    mask = jnp.concatenate([first >= 0, here, last >= 0], axis=1).T
+    return jax.nn.one_hot(words, len(VOCABULARY.symbols)), country, mask
+
+
+def write(xs, mask, row):
+    """One of those texts as a string."""
+    words = np.asarray(xs[:, row].argmax(-1))[np.asarray(mask[:, row])]
+    return " ".join(data.decode(VOCABULARY, words))
+
+
+def last_country(xs, mask):
+    """The country named last in each text: the guess of who forgets, ``(B,)``."""
+    words = np.where(mask, np.asarray(xs).argmax(-1), len(LANGUAGES))
+    named = words < len(LANGUAGES)
+    steps = len(words) - 1 - named[::-1].argmax(axis=0)
+    return words[steps, np.arange(words.shape[1])]
+
+
+def draw_adding(key, rows, length):
+    """Numbers from 0 to 1, two of them marked; the target is their sum.
+
+    Hochreiter and Schmidhuber, Long short-term memory, 1997, in the form of Le, Jaitly
+    and Hinton, 2015: one mark in either half.
+    """
+    keys = jax.random.split(key, 3)
+    numbers = jax.random.uniform(keys[0], (length, rows))
+    half = length // 2
+    places = jnp.stack(
+        [
+            jax.random.randint(keys[1], (rows,), 0, half),
+            jax.random.randint(keys[2], (rows,), half, length),
+        ]
+    )
+    marks = jax.nn.one_hot(places, length).sum(0).T
+    sums = (numbers * marks).sum(0)[:, None]
+    return jnp.stack([numbers, marks], -1), sums, None
+
+
+def draw_copy(key, rows, length):
+    """Ten symbols, then blanks, then a sign to recall them; ``length + 20`` steps.
+
+    Hochreiter and Schmidhuber, 1997, as in Arjovsky, Shah and Bengio, Unitary evolution
+    recurrent neural networks, 2016.
+    """
+    symbols = jax.random.randint(key, (COPIED, rows), 0, SYMBOLS)
+    blanks = jnp.full((length + COPIED, rows), BLANK)
+    inputs = jnp.concatenate([symbols, blanks.at[length - 1].set(RECALL)])
+    targets = jnp.concatenate([blanks, symbols])
+    return jax.nn.one_hot(inputs, SYMBOLS + 2), targets, None
+
+
+def make(name, length):
+    """One of the three, by name; ``length`` is of sentences, numbers or blanks."""
+    if name == "sentences":
+        draw = functools.partial(
+            draw_sentences, counts=np.arange(1, length + 1), most=length
+        )
+        return Problem(draw, at_end(losses.softmax_cross_entropy), len(LANGUAGES))
+    if name == "adding":
+        draw = functools.partial(draw_adding, length=length)
+        return Problem(draw, at_end(losses.mean_squared_error), 1)
+    draw = functools.partial(draw_copy, length=length)
+    return Problem(draw, losses.softmax_cross_entropy, SYMBOLS + 1)
+
+
+def tested(most):
+    """Numbers of sentences for the test, up to three times the longest learned from.
+
+    Within that range all numbers are learned from: where some are left out, a network
+    may fail at these alone, and accuracy no longer tells how far back it remembers.
+    From three sentences on, hardly any text of the test occurs in training.
+    """
+    return np.arange(3, 3 * most + 1, 3)
+
+
+def at_end(loss):
+    """The loss of the last step alone."""
+    return lambda ys, targets: loss(ys[-1], targets)

