@@ -19,6 +19,7 @@ import matplotlib
 import numpy as np
 import optax
 import plots
+import results
 import text
 from tqdm import tqdm
 
@@ -115,8 +116,9 @@ def train_model(args):
     prompt = corpus[split:][:PROMPT_LENGTH]
     text.print_samples(model, params, prompt, vocabulary, SAMPLE_LENGTH, args.seed)
     print(f"{path}, loss.png and gradients.png written")
-    print(f"bits per character by counts alone: {counts}")
     bits = min(result.history.validation["bits"])
+    rows = {f"jaxrnn, {args.cell}": bits, **levels}
+    results.print_table("bits per character of text held out", rows)
     print(f"validation bits per character: {bits:.3f}")
 
 

@@ -11,7 +11,8 @@ the model writes on by itself; "/reset" starts afresh; "/quit", the end of the i
 Ctrl-C ends it all. Then come a picture, conversation.png, of how surprising each token
 was, and the mean of those that you typed, with the state kept and with one that starts
 afresh at every turn. Surprise is in bits: of characters or of words, as the model has
-them. Both are language models of their corpus: they write on, they do not answer.
+them. These are language models of their corpus: they write on, they do not answer, and
+what was said makes a line less surprising only where the line goes on from it.
 """
 
 import sys
@@ -147,9 +148,8 @@ def draw(path, turns, gap):
                 parse_math=False,
                 **style,
             )
-    colours = {"cmap": "Oranges", "vmin": 0, "vmax": 16, "alpha": 0.7}
-    image = axis.imshow(grid, aspect="auto", **colours)
-    figure.colorbar(image, label="surprise in bits", pad=0.01, extend="max")
+    image = axis.imshow(grid, aspect="auto", cmap="Oranges", vmin=0, alpha=0.7)
+    figure.colorbar(image, label="surprise in bits", pad=0.01)
     ticks = {row - first: turn for row, turn in starts.items() if row >= first}
     axis.set_yticks(list(ticks), ticks.values())
     axis.set(xlabel="place in the line", ylabel="turn")

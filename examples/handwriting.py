@@ -134,7 +134,8 @@ def draw_digits(path, pictures, labels, chances):
         label, chance = labels[index], chances[:, index]
         top.imshow(pictures[index], cmap="Greys")
         top.set(title=f"a {label}", xticks=[], yticks=[])
-        for digit in np.argsort(chance.max(axis=0))[-3:]:
+        others = [n for n in np.argsort(chance.max(axis=0)) if n != label]
+        for digit in (*others[-2:], label):
             colour = "black" if digit == label else f"C{digit}"
             bottom.plot(read, chance[:, digit], color=colour, label=digit)
         bottom.set(xlabel="rows read", ylim=(-0.05, 1.05), xticks=[1, 7, 14, 21, 28])

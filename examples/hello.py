@@ -19,6 +19,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import plots
+import results
 
 import jaxrnn
 from jaxrnn import data, decode, losses, metrics, train
@@ -68,16 +69,18 @@ def main():
     print(f"\nafter {options.steps} steps of training")
     states, logits = show(model, params, inputs, targets, vocabulary)
 
-    accuracy = float(metrics.accuracy(logits, targets))
-    print(f"\naccuracy: {accuracy:.2f}")
-    print(f"best guess by the last character alone: {last_character(options.word):.2f}")
     _, drawn = decode.generate(
         model, params, inputs[:1], len(targets), key=jax.random.key(0)
     )
     written = "".join(data.decode(vocabulary, drawn))
-    print(f"written on from {options.word[0]!r}: {options.word[0]}{written}")
+    print(f"\nwritten on from {options.word[0]!r}: {options.word[0]}{written}")
     draw(path, options.word, states, jax.nn.softmax(logits), vocabulary)
     print(f"picture: {path}")
+    rows = {
+        "jaxrnn, Elman": float(metrics.accuracy(logits, targets)),
+        "by the last character alone": last_character(options.word),
+    }
+    results.print_table("accuracy of the next character", rows)
 
 
 def one_hot(key, shape, dtype):

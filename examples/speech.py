@@ -12,6 +12,9 @@ connectionist temporal classification (CTC) writes down the speakers in order; n
 says where one ends. Streams of the test are made of test utterances alone. Prints
 both figures beside those of simpler models (utterances.py), and saves the confusion
 matrix and a stream with what the network sees in it.
+
+To name a speaker, logistic regression on an utterance brought to 12 steps is enough:
+the networks come near to it, not past it. Streams, whose ends nobody knows, need more.
 """
 
 import command_line

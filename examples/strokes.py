@@ -143,8 +143,9 @@ def drawing(unit, temperature):
 
         def of(parts):
             """What belongs to the component drawn."""
-            at = component.reshape(*component.shape, *[1] * (parts.ndim - 1))
-            return jnp.take_along_axis(parts, at, axis=1)[:, 0]
+            axis = component.ndim
+            at = component.reshape(*component.shape, *[1] * (parts.ndim - axis))
+            return jnp.take_along_axis(parts, at, axis=axis).squeeze(axis)
 
         noise = temperature**0.5 * jax.random.normal(noise_key, x[..., :2].shape)
         u, v = noise[..., 0], noise[..., 1]

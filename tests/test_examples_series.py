@@ -59,7 +59,7 @@ def test_stock_price_agrees_by_hand_and_forecasts_the_scale(tmp_path):
 
 
 def test_weather_beats_what_does_not_learn(tmp_path):
-    small = ("--steps", 60, "--hidden-size", 6, "--members", 2)
+    small = ("--steps", 120, "--hidden-size", 8, "--members", 2)
     output = scripts.run_well("weather", *small, "--out", tmp_path)
     assert "14362 of training, 1749 of validation, 2037 of test" in output
     rows = scripts.table(output, "RMSE over 24 h, degrees Celsius, test")
