@@ -26,13 +26,27 @@ from ._base import UnrollFn as UnrollFn
 from ._bptt import bptt as bptt
 from ._bptt import unroll_bptt as unroll_bptt
 from ._bptt import unroll_chunked as unroll_chunked
+from ._cells.coupled_lstm import CoupledLSTMParams as CoupledLSTMParams
+from ._cells.coupled_lstm import coupled_lstm as coupled_lstm
 from ._cells.elman import ElmanParams as ElmanParams
 from ._cells.elman import elman as elman
 from ._cells.gru import GRUParams as GRUParams
 from ._cells.gru import gru as gru
+from ._cells.janet import JANETParams as JANETParams
+from ._cells.janet import janet as janet
+from ._cells.layer_norm_gru import LayerNormGRUParams as LayerNormGRUParams
+from ._cells.layer_norm_gru import layer_norm_gru as layer_norm_gru
+from ._cells.layer_norm_lstm import LayerNormLSTMParams as LayerNormLSTMParams
+from ._cells.layer_norm_lstm import layer_norm_lstm as layer_norm_lstm
 from ._cells.lstm import LSTMParams as LSTMParams
 from ._cells.lstm import LSTMState as LSTMState
 from ._cells.lstm import lstm as lstm
+from ._cells.mgu import MGUParams as MGUParams
+from ._cells.mgu import mgu as mgu
+from ._cells.peephole_lstm import PeepholeLSTMParams as PeepholeLSTMParams
+from ._cells.peephole_lstm import peephole_lstm as peephole_lstm
+from ._cells.projected_lstm import ProjectedLSTMParams as ProjectedLSTMParams
+from ._cells.projected_lstm import projected_lstm as projected_lstm
 from ._connections import HighwayParams as HighwayParams
 from ._connections import highway as highway
 from ._connections import residual as residual
@@ -79,18 +93,25 @@ __all__ = [
     "BidirectionalParams",
     "BidirectionalState",
     "Cell",
+    "CoupledLSTMParams",
     "DenseParams",
     "ElmanParams",
     "EmbeddingParams",
     "GRUParams",
     "HighwayParams",
     "Influence",
+    "JANETParams",
     "LSTMParams",
     "LSTMState",
     "Layer",
+    "LayerNormGRUParams",
+    "LayerNormLSTMParams",
     "LayerNormParams",
     "LearnedStateParams",
+    "MGUParams",
     "Noise",
+    "PeepholeLSTMParams",
+    "ProjectedLSTMParams",
     "RTRLCarry",
     "TiedParams",
     "UnrollFn",
@@ -100,6 +121,7 @@ __all__ = [
     "bptt",
     "candidate_dropout",
     "cast",
+    "coupled_lstm",
     "data",
     "decode",
     "dense",
@@ -113,17 +135,23 @@ __all__ = [
     "gru",
     "highway",
     "initializers",
+    "janet",
     "layer",
     "layer_norm",
+    "layer_norm_gru",
+    "layer_norm_lstm",
     "learned_state",
     "lengths_to_mask",
     "losses",
     "lstm",
     "metrics",
+    "mgu",
     "no_outputs",
     "normalization",
     "optimizers",
+    "peephole_lstm",
     "pooling",
+    "projected_lstm",
     "recurrent_dropout",
     "residual",
     "rtrl",

@@ -126,8 +126,10 @@ class AdjointBackwardFn(Protocol):
             dy: cotangent of the output ``(*B, O)``.
 
         Returns:
-            ``(dstate_prev, da_x)``: cotangents of the state before the step and
-            of the projected input ``(*B, A)``.
+            ``(dstate_prev, da)``: the cotangent of the state before the step, and
+            ``da_x (*B, A)``, that of the projected input. Where ``accumulate`` needs
+            those of other products in the step too, ``da`` is a tuple ``(da_x, ...)``
+            of arrays ``(*B, ...)``.
         """
         ...
 
@@ -147,7 +149,8 @@ class AccumulateFn(Protocol):
             params: parameters of the cell.
             xs: inputs ``(K, *B, I)`` of K steps.
             residuals: residuals of these steps, stacked along time.
-            da_xs: cotangents ``(K, *B, A)`` that ``backward`` returned.
+            da_xs: what ``backward`` returned of these steps, ``da_x (K, *B, A)`` or
+                the tuple; zero at masked steps.
 
         Returns:
             ``(dparams, dxs)`` with the shapes and dtypes of ``params`` and ``xs``.

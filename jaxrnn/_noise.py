@@ -47,6 +47,11 @@ def state_sizes(cell: Cell, params: Params) -> dict[str, int]:
     return {name: field.shape[-1] for name, field in fields.items()}
 
 
+def _on_da_x(fn: Callable[[Array], Array], da: Any) -> Any:
+    """What ``backward`` returned, with another cotangent of the projected input."""
+    return (fn(da[0]), *da[1:]) if isinstance(da, tuple) else fn(da)
+
+
 class NoisyResidual(NamedTuple):
     """What the backward pass of a step with noise needs."""
 
@@ -106,12 +111,13 @@ def add_noise(
     def backward(params, residual, dstate, dy, **options):
         residual, noise = residual
         run = adjoint_given(params, noise).backward
-        dstate, da_x = run(params, residual, dstate, dy, **options)
-        return dstate, jnp.concatenate([da_x, jnp.zeros_like(noise)], axis=-1)
+        dstate, da = run(params, residual, dstate, dy, **options)
+        none = jnp.zeros_like(noise)
+        return dstate, _on_da_x(lambda da_x: jnp.concatenate([da_x, none], -1), da)
 
     def accumulate(params, xs, residuals, da_xs):
         inputs, drawn = split(params, xs)
-        da_xs, _ = split(params, da_xs)
+        da_xs = _on_da_x(lambda da_x: split(params, da_x)[0], da_xs)
         residuals, noise = residuals
         run = adjoint_given(params, noise).accumulate
         dparams, dxs = run(params, inputs, residuals, da_xs)

@@ -110,6 +110,11 @@ def forward_against_step(problem: Problem) -> Iterator[Comparison]:
     yield from compare_all(names[:2], one_by_one[:2], stepped, STEP)
 
 
+def _da_x(da: Any) -> Any:
+    """The cotangent of the projected input, of what ``backward`` returned."""
+    return da[0] if isinstance(da, tuple) else da
+
+
 def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
     """``backward`` is the transpose of ``step``."""
     cell, adjoint = problem.cell, adjoint_of(problem)
@@ -125,7 +130,8 @@ def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
 
         def by_hand(params, state, a_x, dstate, dy):
             _, _, residual = adjoint.forward(params, state, a_x)
-            return adjoint.backward(params, residual, dstate, dy)
+            dstate_prev, da = adjoint.backward(params, residual, dstate, dy)
+            return dstate_prev, _da_x(da)
 
         steps = (states, a_xs, dstates, problem.dys)
         return (
@@ -144,7 +150,8 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
     """``accumulate`` is the transpose of ``project``, and sums what steps add.
 
     The states that enter the steps are held fixed, and the cotangents ``da_xs`` are
-    those of JAX: a mistake in ``backward`` does not show here.
+    those of JAX: a mistake in ``backward`` does not show here. Only what it returns
+    beside them is its own.
     """
     cell, adjoint = problem.cell, adjoint_of(problem)
 
@@ -162,7 +169,9 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
         explicit, dxs = pull_project(da_xs)
         by_jax = jax.tree.map(jnp.add, implicit, explicit), dxs
         _, _, residuals = _each_step(adjoint.forward, params, states, a_xs)
-        sequence = (xs, residuals, da_xs)
+        _, das = _each_step(adjoint.backward, params, residuals, *cotangents)
+        das = (da_xs, *das[1:]) if isinstance(das, tuple) else da_xs
+        sequence = (xs, residuals, das)
         by_hand = adjoint.accumulate(params, *sequence)
         # With a batch dimension more, and one less.
         more = jax.tree.map(lambda leaf: leaf[:, None], sequence)

@@ -17,6 +17,7 @@ from ._checks import (
     check_sequence,
     check_size,
 )
+from ._normalized import normalized
 from ._precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Key, Params, Shape
@@ -164,10 +165,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
 
     def transform(params, xs):
         check_features("xs", xs, params.scale.shape[0], params.scale.dtype)
-        wide = xs.astype(accumulation_dtype(xs.dtype))
-        centred = wide - wide.mean(axis=-1, keepdims=True)
-        variance = (centred * centred).mean(axis=-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(variance + epsilon)
+        normal, _ = normalized(xs.astype(accumulation_dtype(xs.dtype)), epsilon)
         ys = add_bias(scaled(normal, params.scale), params.b)
         return ys.astype(params.scale.dtype)
 

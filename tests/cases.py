@@ -49,6 +49,19 @@ CELLS = {
     ),
 }
 
+# Variants of these. ``check_cell`` looks at them too; to the engine they are the same.
+VARIANTS = {
+    "peephole-lstm": CellCase(jaxrnn.peephole_lstm, oracles.peephole_lstm_step),
+    "projected-lstm": CellCase(
+        lambda size: jaxrnn.projected_lstm(size + 2, size), oracles.projected_lstm_step
+    ),
+    "coupled-lstm": CellCase(jaxrnn.coupled_lstm, oracles.coupled_lstm_step),
+    "layer-norm-lstm": CellCase(jaxrnn.layer_norm_lstm, oracles.layer_norm_lstm_step),
+    "layer-norm-gru": CellCase(jaxrnn.layer_norm_gru, oracles.layer_norm_gru_step),
+    "mgu": CellCase(jaxrnn.mgu, oracles.mgu_step),
+    "janet": CellCase(jaxrnn.janet, oracles.janet_step),
+}
+
 
 # All that the engine can tell apart: a state of one array, and a state of two.
 KINDS = ("elman", "lstm")

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, B, H, I, random_params
+from cases import CELLS, VARIANTS, B, H, I, random_params
 
 import jaxrnn
 from jaxrnn import _base
@@ -21,12 +21,13 @@ PROTOCOLS = {
     "backward": _base.AdjointBackwardFn,
     "accumulate": _base.AccumulateFn,
 }
-cells = pytest.mark.parametrize("name", CELLS)
+ALL = CELLS | VARIANTS
+cells = pytest.mark.parametrize("name", ALL)
 
 
 @cells
 def test_argument_names_match_the_protocol(name):
-    cell = CELLS[name].cell
+    cell = ALL[name].cell
     functions = {**cell._asdict(), **cell.adjoint._asdict()}
     for field, protocol in PROTOCOLS.items():
         expected = list(inspect.signature(protocol.__call__).parameters)[1:]
@@ -38,23 +39,24 @@ def test_argument_names_match_the_protocol(name):
 @cells
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
 def test_init_draws_each_gate_on_its_own(name, dtype):
-    cell = CELLS[name].cell
+    cell = ALL[name].cell
     params = cell.init(jax.random.key(0), I, dtype)
     assert {leaf.dtype for leaf in params} == {jnp.dtype(dtype)}
     w_h = np.asarray(params.w_h).astype(np.float64)
-    gates = np.split(w_h, params.w_h.shape[1] // H, axis=1)
+    size = max(leaf.shape[-1] for leaf in jax.tree.leaves(cell.initial_state(params)))
+    gates = np.split(w_h, params.w_h.shape[1] // size, axis=1)
     tolerance = {2: 2e-2, 4: 1e-6, 8: 1e-14}[jnp.dtype(dtype).itemsize]
     assert not any(np.array_equal(a, b) for a, b in itertools.combinations(gates, 2))
     for gate in gates:
         np.testing.assert_allclose(gate @ gate.T, np.eye(H), atol=tolerance)
-    limit = np.sqrt(6 / (I + H))
+    limit = np.sqrt(6 / (I + size))
     w_x = np.asarray(params.w_x).astype(np.float64)
     assert limit / 2 < np.abs(w_x).max() <= limit * 1.01
 
 
 @cells
 def test_init_follows_the_default_dtype_of_jax(name):
-    cell = CELLS[name].cell
+    cell = ALL[name].cell
     for x64, dtype in [(False, "float32"), (True, "float64")]:
         with jax.enable_x64(x64):
             assert cell.init(jax.random.key(0), I).w_h.dtype == dtype
@@ -94,7 +96,7 @@ def test_elman_equals_a_scalar_recurrence_by_hand():
 
 @cells
 def test_low_precision_keeps_state_and_sums_in_float32(name):
-    cell = CELLS[name].cell
+    cell = ALL[name].cell
     params = random_params(jax.random.key(0), cell, jnp.bfloat16)
     state = cell.initial_state(params, (B,))
     a_x = cell.project(params, jnp.ones((B, I), jnp.bfloat16))

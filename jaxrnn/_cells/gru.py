@@ -124,7 +124,7 @@ def gru_project(params: GRUParams, xs: Array) -> Array:
     return dot(xs, params.w_x)
 
 
-def _split(a: Array) -> tuple[Array, Array]:
+def gates_and_candidate(a: Array) -> tuple[Array, Array]:
     """The gates r and z ``(*B, 2H)``, and the candidate n ``(*B, H)``."""
     size = a.shape[-1] // NUM_GATES
     return a[..., : 2 * size], a[..., 2 * size :]
@@ -139,8 +139,8 @@ def gru_forward(
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUResidual]:
     """One step with the reset after the product, and its residual."""
-    a_i_rz, a_i_n = _split(add_bias(a_x, params.b))
-    a_h_rz, a_h_n = _split(add_bias(dot(state, params.w_h), params.b_h))
+    a_i_rz, a_i_n = gates_and_candidate(add_bias(a_x, params.b))
+    a_h_rz, a_h_n = gates_and_candidate(add_bias(dot(state, params.w_h), params.b_h))
     r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_i_n + r * a_h_n)
     h = (1 - z) * scaled(n, candidate_scale) + z * state
@@ -178,7 +178,7 @@ def gru_accumulate(
     params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
 ) -> tuple[GRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
-    da_rz, da_n = _split(da_xs)
+    da_rz, da_n = gates_and_candidate(da_xs)
     da_hs = jnp.concatenate([da_rz, residuals.r * da_n], axis=-1)
     dparams = GRUParams(
         w_x=outer_sum(xs, da_xs, params.w_x),
@@ -198,9 +198,9 @@ def gru_before_forward(
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUBeforeResidual]:
     """One step with the reset before the product, and its residual."""
-    a_i_rz, a_i_n = _split(add_bias(a_x, params.b))
-    w_rz, w_n = _split(params.w_h)
-    b_h_rz, b_h_n = _split(params.b_h)
+    a_i_rz, a_i_n = gates_and_candidate(add_bias(a_x, params.b))
+    w_rz, w_n = gates_and_candidate(params.w_h)
+    b_h_rz, b_h_n = gates_and_candidate(params.b_h)
     a_h_rz = add_bias(dot(state, w_rz), b_h_rz)
     r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_i_n + add_bias(dot(r * state, w_n), b_h_n))
@@ -226,7 +226,7 @@ def gru_before_backward(
 ) -> tuple[Array, Array]:
     """Transpose of one step with the reset before the product."""
     h_prev, r, z, n = residual
-    w_rz, w_n = _split(params.w_h)
+    w_rz, w_n = gates_and_candidate(params.w_h)
     dh = dstate + dy.astype(dstate.dtype)
     da_n = scaled(dh * (1 - z), candidate_scale) * (1 - n * n)
     da_z = dh * (h_prev - scaled(n, candidate_scale)) * z * (1 - z)
@@ -242,8 +242,8 @@ def gru_before_accumulate(
 ) -> tuple[GRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
     h_prev, r = residuals.h_prev, residuals.r
-    w_rz, w_n = _split(params.w_h)
-    da_rz, da_n = _split(da_xs)
+    w_rz, w_n = gates_and_candidate(params.w_h)
+    da_rz, da_n = gates_and_candidate(da_xs)
     dw_rz = outer_sum(h_prev, da_rz, w_rz)
     dw_n = outer_sum(r * h_prev, da_n, w_n)
     dparams = GRUParams(

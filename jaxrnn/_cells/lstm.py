@@ -32,12 +32,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import lax
 
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating, check_size
-from .._plan import on_cpu
+from .._gate_activation import activate
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -52,7 +50,7 @@ from .._precision import (
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 
-NUM_GATES = 4
+NUM_GATES, CANDIDATE = 4, 2
 
 
 class LSTMParams(NamedTuple):
@@ -136,25 +134,12 @@ def lstm_forward(
     """One step and its residual; dropout may scale the candidate g ``(*B, H)``."""
     h_prev, c_prev = state
     a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
-    i, f, g, o = jnp.split(_activate(a), NUM_GATES, axis=-1)
+    i, f, g, o = jnp.split(activate(a, NUM_GATES, CANDIDATE), NUM_GATES, axis=-1)
     c = f * c_prev + i * scaled(g, candidate_scale)
     m = jnp.tanh(c)
     h = o * m
     residual = LSTMResidual(h_prev=h_prev, c_prev=c_prev, i=i, f=f, g=g, o=o)
     return LSTMState(h=h, c=c), h.astype(params.w_h.dtype), residual
-
-
-def _activate(a: Array) -> Array:
-    """``(s(a_i), s(a_f), tanh(a_g), s(a_o))``, with ``s(a) = (tanh(a / 2) + 1) / 2``.
-
-    One tanh, contiguous over all gates: fused with the split, XLA's CPU backend would
-    compute gate by gate and element by element, and a step take up to twice as long.
-    """
-    gate = np.arange(a.shape[-1]) // (a.shape[-1] // NUM_GATES)
-    scale = jnp.asarray(np.where(gate == 2, 1.0, 0.5), a.dtype)
-    shift = jnp.asarray(np.where(gate == 2, 0.0, 0.5), a.dtype)
-    activated = jnp.tanh(a * scale) * scale + shift
-    return lax.optimization_barrier(activated) if on_cpu() else activated
 
 
 def lstm_backward(
