@@ -117,9 +117,10 @@ def tables(output):
         row = re.fullmatch(r"  (\S.*?)  +(-?[\d.]+|nan|inf)", line)
         if row is None:
             title = line
-        elif title:
+        elif title and not title.startswith(" "):
             found.setdefault(title, {})[row[1]] = row[2]
-    return found
+    # A figure always has another beside it; other lines may look like one.
+    return {title: rows for title, rows in found.items() if len(rows) > 1}
 
 
 def machine():

@@ -75,6 +75,8 @@ def of_file(path, group):
 
 def of_node(node, group):
     summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
+    if ">>>" in summary:  # an example, and no summary
+        return None
     summary, body = words(summary), words(body)
     if not SHORTEST <= len(summary) <= LONGEST or len(body) < BODY[0]:
         return None

@@ -54,13 +54,9 @@ def main():
     curves, rows = {}, {}
     for name, cell in CELLS.items():
         keras.utils.set_random_seed(options.seed)
-        theirs = keras.Sequential(
-            [
-                keras.Input((8, 8)),
-                getattr(keras.layers, name)(UNITS),
-                keras.layers.Dense(10, activation="softmax"),
-            ]
-        )
+        theirs = keras.Sequential([keras.Input((8, 8))])
+        theirs.add(getattr(keras.layers, name)(UNITS))
+        theirs.add(keras.layers.Dense(10, activation="softmax"))
         params = convert(name, [each.value for each in theirs.weights])
         by_keras = fit_keras(theirs, learn, options)
         params, by_jaxrnn = fit_jaxrnn(cell, params, learn, options)

@@ -1,7 +1,7 @@
 """How far back four cells remember: a sentence, an addition, a copy.
 
     python examples/long_memory.py            # two minutes
-    python examples/long_memory.py --full     # up to 500 steps, for hours
+    python examples/long_memory.py --full     # up to 500 steps, far longer
 
 Elman cells with tanh and with ReLU (whose recurrent weights begin as the identity),
 LSTM and GRU learn three problems in which what comes first is needed at the end:
@@ -9,7 +9,8 @@ LSTM and GRU learn three problems in which what comes first is needed at the end
 some of which name other countries; the sum of two marked numbers among many; and a copy
 of ten symbols after many blanks. All data are drawn by --seed, those of the tests anew;
 the test has up to three times as many sentences as any text that was learned from. The
-baselines are naive: the country named last, always 1, and all symbols as probable.
+baselines are naive: the country named last, which is not that of the childhood once
+another is named, or one language for all; always 1; and all symbols as probable.
 memory.png has accuracy by distance, and the learning curves; gradients.png what each
 step back adds to the gradient.
 """
@@ -19,8 +20,8 @@ from typing import Any, NamedTuple
 
 import command_line
 import jax
-import jax.numpy as jnp
 import matplotlib
+import memory_cells
 import memory_plots
 import memory_problems as problems
 import numpy as np
@@ -28,7 +29,7 @@ import optax
 import results
 
 import jaxrnn
-from jaxrnn import train
+from jaxrnn import metrics, train
 
 HIDDEN_SIZE = 32
 BATCH_SIZE = 32
@@ -42,37 +43,17 @@ TEST_ROWS = 250
 LAG_ROWS = 8  # sequences whose gradient is taken apart
 
 
-def make_cells(bias):
-    identity = lambda key, shape, dtype: jnp.eye(*shape, dtype=dtype)  # noqa: E731
-    relu = {"activation": jax.nn.relu, "w_h_init": identity}
-    return {
-        "tanh": jaxrnn.elman(HIDDEN_SIZE),
-        "ReLU": jaxrnn.elman(HIDDEN_SIZE, **relu),
-        "LSTM": jaxrnn.lstm(HIDDEN_SIZE, forget_bias=bias),
-        "GRU": keeping(jaxrnn.gru(HIDDEN_SIZE), bias),
-    }
-
-
-def keeping(gru, bias):
-    """A GRU whose update gate z begins as the forget gate of the LSTM does."""
-
-    def init(*args):
-        params = gru.init(*args)
-        z = slice(HIDDEN_SIZE, 2 * HIDDEN_SIZE)
-        return params._replace(b=params.b.at[z].set(bias))
-
-    return gru._replace(init=init)
-
-
 def main():
     parser = command_line.make_parser(__doc__, "long_memory")
     add = parser.add_argument
     add("--full", action="store_true", help="longer sequences, many more updates")
     add("--steps", type=command_line.positive, help="updates for each, at most")
+    names = list(LEARNING_RATES)
+    add("--cells", nargs="+", choices=names, default=names, help="these alone")
     add("--length", type=command_line.positive, help="of each problem, at most")
     options = parser.parse_args()
-    if options.length == 1:
-        parser.error("--length must be at least 2, got 1")
+    if options.length is not None and options.length < 3:
+        parser.error(f"--length must be at least 3, got {options.length}")
     matplotlib.use("Agg")
     path = command_line.prepare_out(options.out, "memory.png")
 
@@ -80,28 +61,24 @@ def main():
     key = jax.random.key(options.seed + 1)  # tests are other draws
     counts, curves = by_distance(sentences, key)
     distances = [problems.distance(count) for count in counts]
-    added, copied = (
-        adding.problem.draw(key, TEST_ROWS),
-        copy.problem.draw(key, TEST_ROWS),
-    )
+    added, copied = (each.problem.draw(key, TEST_ROWS) for each in (adding, copy))
     naive = {"always 1": float(np.mean((added[1] - 1) ** 2))}
     uniform = {"no memory": problems.COPIED * np.log(problems.SYMBOLS) / len(copied[0])}
     longest = problems.distance(sentences.length)
-    memory_plots.draw_memory(
-        path, distances, curves, longest, adding, naive, copy, uniform
-    )
+    others = ((adding, naive), (copy, uniform))
+    memory_plots.draw_memory(path, distances, curves, longest, *others)
     memory_plots.draw_gradients(options.out / "gradients.png", by_lag(adding, key))
     print(f"pictures: {path} and gradients.png\n")
 
     for place in (np.searchsorted(distances, longest, "right") - 1, -1):
+        rows = {name: curve[place] for name, curve in curves.items()}
         title = f"sentences: accuracy, the country {distances[place]} words before"
-        results.print_table(
-            title, {name: curve[place] for name, curve in curves.items()}
-        )
-    title = f"adding: squared error over {adding.length} numbers"
-    results.print_table(title, test_losses(adding, added) | naive, 4)
-    title = f"copy: loss over {copy.length} blanks, in nats"
-    results.print_table(title, test_losses(copy, copied) | uniform, 4)
+        results.print_table(title, rows)
+    for title, learned, test, baseline in (
+        (f"adding: squared error over {adding.length} numbers", adding, added, naive),
+        (f"copy: loss over {copy.length} blanks, in nats", copy, copied, uniform),
+    ):
+        results.print_table(title, test_losses(learned, test) | baseline, 4)
 
 
 class Run(NamedTuple):
@@ -128,7 +105,9 @@ def learn(name, options):
     length = min(length, options.length or length)
     problem = problems.make(name, length)
     runs = {}
-    for cell_name, cell in make_cells(KEEP_BIAS[name]).items():
+    cells = memory_cells.make(HIDDEN_SIZE, KEEP_BIAS[name])
+    for cell_name in options.cells:
+        cell = cells[cell_name]
         run = fit(problem, cell, LEARNING_RATES[cell_name], steps, options.seed)
         print(f"{name}, {cell_name}: last training loss {run.loss[-1]:.4f}")
         runs[f"jaxrnn, {cell_name}"] = run
@@ -145,9 +124,8 @@ def fit(problem, cell, learning_rate, steps, seed):
     key = jax.random.key(seed)
     xs, _, _ = problem.draw(key, 1)
     initial = model.init(key, xs.shape[-1])
-    optimizer = train.default_optimizer(
-        optax.cosine_decay_schedule(learning_rate, steps)
-    )
+    schedule = optax.cosine_decay_schedule(learning_rate, steps)
+    optimizer = train.default_optimizer(schedule)
     update = train.make_update(loss_fn, optimizer)
     state = train.init(initial, optimizer, key)
     result = train.fit(update, state, [None] * steps)  # an update draws its batch
@@ -156,36 +134,39 @@ def fit(problem, cell, learning_rate, steps, seed):
     return Run(cell, model, initial, result.state.params, result.history.train["loss"])
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def outputs(model, params, xs, mask):
+    return model.apply(params, xs, mask=mask)[1]
+
+
 def by_distance(sentences, key):
     """Accuracies on new texts, by the number of sentences between."""
     counts = problems.tested(sentences.length)
+    keys = jax.random.split(key, len(counts))
     texts = [
-        problems.draw_sentences(k, TEST_ROWS, [count], counts[-1])
-        for k, count in zip(jax.random.split(key, len(counts)), counts, strict=True)
+        problems.draw_sentences(each, TEST_ROWS, [count], counts[-1])
+        for each, count in zip(keys, counts, strict=True)
     ]
-    xs, _, mask = texts[1]
-    print(f"an example of the test: {problems.write(xs, mask, 0)} ...")
-
-    def right(guesses):
-        return [
-            float(np.mean(g == t)) for g, (_, t, _) in zip(guesses, texts, strict=True)
+    print(f"an example of the test: {problems.write(texts[1], 0)} ...")
+    curves = {
+        name: [
+            float(
+                metrics.accuracy(outputs(run.model, run.params, xs, mask)[-1], target)
+            )
+            for xs, target, mask in texts
         ]
-
-    curves = {}
-    for name, run in sentences.runs.items():
-        apply = jax.jit(
-            lambda xs, mask, r=run: r.model.apply(r.params, xs, mask=mask)[1][-1]
-        )
-        curves[name] = right(apply(xs, mask).argmax(-1) for xs, _, mask in texts)
-    last = (problems.last_country(xs, mask) for xs, _, mask in texts)
-    return counts, curves | {"country named last": right(last)}
+        for name, run in sentences.runs.items()
+    }
+    curves["country named last"] = [problems.naive_accuracy(text) for text in texts]
+    curves["one language for all"] = [1 / len(problems.LANGUAGES)] * len(texts)
+    return counts, curves
 
 
 def test_losses(learned, test):
-    xs, targets, _ = test
+    xs, targets, mask = test
     return {
         name: float(
-            learned.problem.loss(jax.jit(run.model.apply)(run.params, xs)[1], targets)
+            learned.problem.loss(outputs(run.model, run.params, xs, mask), targets)
         )
         for name, run in learned.runs.items()
     }
@@ -201,9 +182,7 @@ def by_lag(learned, key):
     def norms(cell, params):
         recurrent, dense = params
         _, ys = jaxrnn.unroll(cell, recurrent, xs)
-        dys = jax.grad(lambda ys: problem.loss(readout.apply(dense, ys)[1], targets))(
-            ys
-        )
+        dys = jax.grad(lambda h: problem.loss(readout.apply(dense, h)[1], targets))(ys)
         parts = jaxrnn.gradient_by_lag(cell, recurrent, xs, dys)
         return jax.vmap(optax.tree.norm)(parts)
 

@@ -7,35 +7,38 @@ import plots
 POINTS = 50  # of a learning curve, each the mean over some updates
 
 
-def draw_memory(path, distances, accuracies, longest, adding, naive, copy, uniform):
+def draw_memory(path, distances, accuracies, longest, adding, copy):
     """Accuracy by distance, and learning curves beside a naive loss.
 
     Args:
         path: of the file.
         distances, accuracies: ``(N,)`` and ``{name: (N,)}``.
         longest: the longest distance learned from.
-        adding, copy: of ``long_memory.learn``.
-        naive, uniform: ``{name: loss}``, of the naive answers to these two.
+        adding, copy: what ``long_memory.learn`` gave, and ``{name: naive loss}``.
     """
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
+    figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
+    baselines = iter(("k--", "k:"))
     for name, curve in accuracies.items():
-        style = "o-" if name.startswith("jaxrnn") else "k--"
+        style = "o-" if name.startswith("jaxrnn") else next(baselines)
         axes[0].plot(distances, curve, style, ms=4, label=name)
-    axes[0].axvline(longest, color="0.5", ls=":", label="longest in training")
+    axes[0].axvline(longest, color="0.5", lw=1, label="longest in training")
     axes[0].set(xlabel="words from the country to the blank", ylabel="accuracy")
     axes[0].set(title="I grew up in <country> ...", ylim=(-0.03, 1.03))
-    draw_learning(axes[1], adding.runs, naive)
-    axes[1].set(title=f"adding, {adding.length} numbers", ylabel="squared error")
-    draw_learning(axes[2], copy.runs, uniform)
-    axes[2].set(title=f"copy, {copy.length} blanks", ylabel="loss, nats a step")
+    draw_learning(axes[1], *adding)
+    axes[1].set(title=f"adding, {adding[0].length} numbers", ylabel="squared error")
+    draw_learning(axes[2], *copy)
+    axes[2].set(title=f"copy, {copy[0].length} blanks", ylabel="loss, nats a step")
     for each in axes:
         each.grid(alpha=0.3)
-        each.legend(fontsize=9)
+        # Below: the curves leave no corner free.
+        each.legend(
+            fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14)
+        )
     plots.save(figure, path, dpi=85)
 
 
-def draw_learning(axes, runs, naive):
-    for label, run in runs.items():
+def draw_learning(axes, learned, naive):
+    for label, run in learned.runs.items():
         parts = np.array_split(run.loss, min(POINTS, len(run.loss)))
         steps = np.cumsum([len(part) for part in parts])
         axes.plot(steps, [part.mean() for part in parts], label=label)

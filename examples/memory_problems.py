@@ -96,18 +96,20 @@ def draw_sentences(key, rows, counts, most):
     return jax.nn.one_hot(words, len(VOCABULARY.symbols)), country, mask
 
 
-def write(xs, mask, row):
+def write(text, row):
     """One of those texts as a string."""
+    xs, _, mask = text
     words = np.asarray(xs[:, row].argmax(-1))[np.asarray(mask[:, row])]
     return " ".join(data.decode(VOCABULARY, words))
 
 
-def last_country(xs, mask):
-    """The country named last in each text: the guess of who forgets, ``(B,)``."""
+def naive_accuracy(text):
+    """How often the country named last, the guess of who forgets, is the right one."""
+    xs, country, mask = text
     words = np.where(mask, np.asarray(xs).argmax(-1), len(LANGUAGES))
     named = words < len(LANGUAGES)
     steps = len(words) - 1 - named[::-1].argmax(axis=0)
-    return words[steps, np.arange(words.shape[1])]
+    return float(np.mean(words[steps, np.arange(words.shape[1])] == country))
 
 
 def draw_adding(key, rows, length):

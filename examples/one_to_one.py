@@ -59,10 +59,8 @@ def main():
     path = command_line.prepare_out(options.out, "wrong.png")
 
     hidden = jaxrnn.layer(jaxrnn.elman(options.hidden_size))
-    model = jaxrnn.stack(
-        jaxrnn.dropout(hidden, input_rate=PIXEL_DROPOUT),
-        jaxrnn.dense(len(wanted)),
-    )
+    hidden = jaxrnn.dropout(hidden, input_rate=PIXEL_DROPOUT)
+    model = jaxrnn.stack(hidden, jaxrnn.dense(len(wanted)))
     params = model.init(jax.random.key(options.seed), learn[0].shape[1])
     compare(model, params, *learn)
     params = fit(model, params, learn, choose, options)
@@ -93,10 +91,8 @@ def split(images, labels, limit, seed):
     for name, part in zip(("training", "validation", "test"), parts, strict=True):
         classes = len(set(labels[part]))
         if classes < 2:
-            raise ValueError(
-                f"{name} must have images of at least two classes, got {len(part)} "
-                f"images of {classes}"
-            )
+            found = f"{len(part)} images of {classes}"
+            raise ValueError(f"{name} must have at least two classes, got {found}")
     return [(images[part], labels[part]) for part in parts]
 
 
@@ -188,8 +184,8 @@ def draw(path, images, labels, logits, wanted):
         colour = "white" if count > counts.max() / 3 else "black"
         if count:
             axes.text(column, row, count, ha="center", va="center", color=colour)
-    axes.set_xticks(range(len(wanted)), wanted)
-    axes.set_yticks(range(len(wanted)), wanted)
+    places = range(len(wanted))
+    axes.set(xticks=places, xticklabels=wanted, yticks=places, yticklabels=wanted)
     axes.set(xlabel="predicted digit", ylabel="true digit", title="test images")
     right.suptitle("mistakes: the digit, and what it was taken for")
     for place, axes in enumerate(right.subplots(3, SHOWN // 3).flat):

@@ -57,6 +57,7 @@ def build(
     embedding_size,
     hidden_size,
     encoder_size=None,
+    embedding_scale=1.0,
     look_at_words=False,
     dropout=0.0,
 ):
@@ -68,7 +69,11 @@ def build(
     cell = jaxrnn.gru(encoder_size or hidden_size)
 
     def embedded(vocabulary):
-        table = jaxrnn.embedding(len(vocabulary.symbols), embedding_size)
+        table = jaxrnn.embedding(
+            len(vocabulary.symbols),
+            embedding_size,
+            table_init=jax.nn.initializers.normal(embedding_scale),
+        )
         return jaxrnn.dropout(table, dropout)
 
     both = jaxrnn.dropout(jaxrnn.bidirectional(cell, cell), dropout)
@@ -210,6 +215,8 @@ def load(path, task):
     """The translator and the parameters that ``save`` wrote."""
     try:
         fields = json.loads(checkpoint.load_metadata(path)["pairs"])
+        if fields["task"] != task:
+            sys.exit(f"{path} must be a model of the task {task}, got {fields['task']}")
         known = [
             data.vocabulary_from_json(fields[side]) for side in ("source", "target")
         ]

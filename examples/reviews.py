@@ -1,34 +1,30 @@
-"""Sentences of reviews of films: their words, three parts of them, a baseline."""
+"""Reviews of films: their words, vectors of words, and classifiers to compare with."""
 
+import itertools
+
+import jax
 import numpy as np
+import results
 import text
+from scipy.sparse import csr_matrix
+from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from jaxrnn import data
+from jaxrnn import data, metrics
 
-LAST_WORDS = 60  # of a long review: its verdict mostly stands at the end
+WINDOW = 5  # words on each side that are the context of one
 
 
 def words(sentence):
     return data.split_words(sentence.lower())
 
 
-def pad(vocabulary, sentences):
-    """Numbers of words ``(T, B)``, and their mask."""
-    return data.pad([data.encode(vocabulary, sentence) for sentence in sentences])
-
-
-def read(limit, seed, full):
-    """Three times ``(sentences, labels)``; if ``full`` the first has IMDB too."""
-    reviews, labels = text.read_reviews("rotten_tomatoes")
-    chosen = np.random.default_rng(seed).permutation(len(reviews))[:limit]
-    parts = split([words(reviews[row]) for row in chosen], labels[chosen])
-    if full:
-        longer, more = text.read_reviews("imdb")
-        longer = [words(review)[-LAST_WORDS:] for review in longer]
-        parts[0] = parts[0][0] + longer, np.concatenate([parts[0][1], more])
-    return parts
+def read(source, limit, seed):
+    """Lists of words, in an order drawn at random, and whether each is favourable."""
+    found, labels = text.read_reviews(source)
+    chosen = np.random.default_rng(seed).permutation(len(found))[:limit]
+    return [words(found[row]) for row in chosen], labels[chosen]
 
 
 def split(sentences, labels):
@@ -46,15 +42,88 @@ def split(sentences, labels):
     return parts
 
 
-def regression(parts):
+def encode(vocabulary, sentences):
+    """The numbers of the words of each; they are all looked up at once."""
+    numbers = data.encode(vocabulary, itertools.chain(*sentences))
+    return np.split(numbers, np.cumsum([len(each) for each in sentences])[:-1])
+
+
+def vectors(vocabulary, sentences, longer, labels, size):
+    """A table ``(V, size + 1)`` of words: what stands near them, and who says them.
+
+    The former are singular vectors of positive pointwise mutual information (Levy,
+    Goldberg and Dagan, 2015). The last column is the logarithm of how many more of the
+    longer reviews with a word are favourable than are not. The unknown word has zeros.
+    """
+    count = len(vocabulary.symbols)
+    rows = encode(vocabulary, longer)
+    # The unknown word stands between sentences too; nothing is counted beside it.
+    apart = [np.append(row, 0) for row in [*encode(vocabulary, sentences), *rows]]
+    stream = np.concatenate(apart)
+    near = csr_matrix((count, count), dtype=np.float32)
+    for distance in range(1, WINDOW + 1):
+        pairs = np.stack([stream[:-distance], stream[distance:]])
+        pairs = pairs[:, pairs.all(axis=0)]
+        ones = np.ones(pairs.shape[1], np.float32)
+        near += csr_matrix((ones, pairs), shape=near.shape)
+    near = (near + near.T).tocoo()
+    total = np.asarray(near.sum(axis=0)).ravel()
+    smooth = total**0.75
+    expected = total[near.row] * smooth[near.col] / smooth.sum()
+    near.data = np.maximum(np.log(near.data / expected), 0)
+    svd = TruncatedSVD(size, n_iter=3, random_state=0)
+    table = svd.fit_transform(near.tocsr()) / np.sqrt(svd.singular_values_)
+    norms = np.linalg.norm(table, axis=1, keepdims=True)
+    table = np.sqrt(0.1 * size) * table / np.maximum(norms, 1e-6)
+
+    said = np.full((2, count), 5.0)  # so that a rare word is not trusted
+    for row, label in zip(rows, labels, strict=True):
+        said[label, np.unique(row)] += 1
+    table = np.column_stack([table, np.log(said[1] / said[0])])
+    table[0] = 0
+    return table.astype(np.float32)
+
+
+def by_words(parts, longer=(), labels=()):
     """Classes of the test sentences, by their words and pairs of words alone."""
+    (sentences, own), *others = parts
+    training = [*sentences, *longer], np.concatenate([own, labels]).astype(int)
     tokens = {"tokenizer": str.split, "token_pattern": None, "lowercase": False}
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, **tokens)
-    vectorizer.fit(map(" ".join, parts[0][0]))
-    xs = [vectorizer.transform(map(" ".join, sentences)) for sentences, _ in parts]
+    vectorizer.fit(map(" ".join, training[0]))
+
+    def features(sentences):
+        return vectorizer.transform(map(" ".join, sentences))
+
+    return _classify([training, *others], features)
+
+
+def by_vectors(parts, vocabulary, table):
+    """Classes of the test sentences, by the means of the vectors of their words."""
+
+    def features(sentences):
+        rows = encode(vocabulary, sentences)
+        return np.stack([table[row].mean(axis=0) for row in rows])
+
+    return _classify(parts, features)
+
+
+def _classify(parts, features):
+    """By the logistic regression that is best in validation."""
+    xs = [features(sentences) for sentences, _ in parts]
+    (_, labels), (_, wanted) = parts[:2]
     fitted = [
-        LogisticRegression(C=c, max_iter=1000).fit(xs[0], parts[0][1])
-        for c in (1, 3, 10, 30)
+        LogisticRegression(C=c, solver="liblinear").fit(xs[0], labels)
+        for c in (0.3, 1, 3, 10, 30)
     ]
-    best = max(fitted, key=lambda each: each.score(xs[1], parts[1][1]))
-    return best.predict(xs[2])
+    return max(fitted, key=lambda each: each.score(xs[1], wanted)).predict(xs[2])
+
+
+def report(said, wanted):
+    """Tables of ``{name: classes}`` beside the classes that are wanted."""
+    print(f"standard error of an accuracy: at most {0.5 / len(wanted) ** 0.5:.3f}")
+    rows = {name: jax.nn.one_hot(each, 2) for name, each in said.items()}
+    accuracy = {name: metrics.accuracy(row, wanted) for name, row in rows.items()}
+    results.print_table(f"accuracy, {len(wanted)} sentences held out", accuracy)
+    f1 = {name: metrics.f1(row, wanted).mean() for name, row in rows.items()}
+    results.print_table("F1, mean of both classes", f1)

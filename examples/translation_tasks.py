@@ -170,7 +170,9 @@ TASKS = {
         unknown=pairs.UNKNOWN,
         scores=text_scores,
         baselines={
-            "the most similar string": neighbour(" ", token_pattern=r"\S+"),
+            "the most similar string": neighbour(
+                " ", analyzer="char_wb", ngram_range=(1, 4)
+            ),
             "the English string": copied,
         },
         symbol="word",

@@ -1,10 +1,30 @@
 """What each word of a sentence adds to a verdict: as text, and as a picture."""
 
 import matplotlib.pyplot as plt
+import numpy as np
 import plots
+
+from jaxrnn import data
 
 LINE = 70  # characters of a line of the picture
 BAR = 4  # marks for a share of 1
+
+
+def explain(path, sentences, numbers, log_odds):
+    """Print, and draw, what each word adds to the log-odds of favourable.
+
+    That is their difference to the log-odds of the same sentence with the unknown word,
+    0, in its place: ``log_odds(tokens, mask)`` tells those of sentences ``(T, B)``.
+    """
+    variants, rows = [], []
+    for whole in numbers:
+        variants += [whole, *np.where(np.eye(len(whole), dtype=bool), 0, whole)]
+    odds = log_odds(*data.pad(variants))
+    for words, whole in zip(sentences, numbers, strict=True):
+        (all_of_it, *without), odds = np.split(odds, [len(words) + 1])
+        rows.append((words, 1 / (1 + np.exp(-all_of_it)), all_of_it - without))
+        show(*rows[-1], whole == 0)
+    draw(path, rows)
 
 
 def show(words, probability, shares, is_unknown):

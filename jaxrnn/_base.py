@@ -17,7 +17,17 @@ function gets and returns; the argument names are part of the contract.
 
 from typing import NamedTuple, Protocol
 
-from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Residual, Shape, State
+from ._typing import (
+    Array,
+    ArrayLike,
+    Cotangents,
+    DTypeLike,
+    Key,
+    Params,
+    Residual,
+    Shape,
+    State,
+)
 
 
 class InitFn(Protocol):
@@ -116,7 +126,7 @@ class AdjointBackwardFn(Protocol):
 
     def __call__(
         self, params: Params, residual: Residual, dstate: State, dy: Array
-    ) -> tuple[State, Array]:
+    ) -> tuple[State, Cotangents]:
         """Pull cotangents back through one step.
 
         Args:
@@ -138,7 +148,7 @@ class AccumulateFn(Protocol):
     """``accumulate`` of an adjoint: every weight gradient, outside the loop."""
 
     def __call__(
-        self, params: Params, xs: Array, residuals: Residual, da_xs: Array
+        self, params: Params, xs: Array, residuals: Residual, da_xs: Cotangents
     ) -> tuple[Params, Array]:
         """Sum the parameter gradients of some steps, and transpose ``project``.
 

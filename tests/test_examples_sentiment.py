@@ -18,25 +18,22 @@ def reviews(monkeypatch):
     return reviews
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    out = tmp_path_factory.mktemp("sentiment")
-    return out, scripts.run_well("sentiment", *SMALL, "--out", out)
-
-
 def shares(output):
     """The words, and what they add, of all sentences that were explained."""
     found = re.findall(r"^  (\S+) +([+-]\d+\.\d\d)(?:  .*)?$", output, re.MULTILINE)
     return [(word, float(share)) for word, share in found]
 
 
-def test_sentiment_beside_its_baselines(trained):
-    out, output = trained
+def test_sentiment_beside_its_baselines_and_explained_later(tmp_path):
+    # One test, so that there is one training, whichever process takes it.
+    out, output = tmp_path, scripts.run_well("sentiment", *SMALL, "--out", tmp_path)
     for title in ("accuracy, 30 sentences held out", "F1, mean of both classes"):
         rows = scripts.table(output, title)
         assert list(rows) == [
-            "jaxrnn, 4 bidirectional GRUs",
-            "logistic regression, words and pairs",
+            "jaxrnn, 3 bidirectional GRUs",
+            "regression on words and pairs",
+            "the same, IMDB added",
+            "regression on the mean vector",
             "the more frequent class",
         ]
         assert all(0.2 <= figure <= 0.9 for figure in rows.values()), rows
@@ -45,9 +42,6 @@ def test_sentiment_beside_its_baselines(trained):
     assert [word for word, _ in shares(output)][:4] == ["a", "moving", "and", "funny"]
     assert scripts.is_picture(out / "words.png")
 
-
-def test_sentences_are_explained_without_training(trained, tmp_path):
-    out, output = trained
     before = (out / "params.safetensors").read_bytes()
     first = "A moving and funny film, with a wonderful cast."
     explained = scripts.run_well(
@@ -71,12 +65,12 @@ def test_sentences_are_explained_without_training(trained, tmp_path):
     )
 
 
-def test_mistakes_are_named_before_anything_is_written(trained, tmp_path):
+def test_mistakes_are_named_before_anything_is_written(tmp_path):
     foreign, damaged = tmp_path / "foreign", tmp_path / "damaged"
     for folder in (foreign, damaged):
         folder.mkdir()
     safetensors.numpy.save_file({}, foreign / "params.safetensors")
-    whole = (trained[0] / "params.safetensors").read_bytes()
+    whole = safetensors.numpy.save({"w": np.zeros(30)})
     (damaged / "params.safetensors").write_bytes(whole[:-50])
     fresh, sentence = tmp_path / "fresh", ["--sentence", "A bore."]
     before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
@@ -97,37 +91,72 @@ def test_mistakes_are_named_before_anything_is_written(trained, tmp_path):
     assert not fresh.exists()
 
 
-def test_a_model_of_another_program_is_refused(reviews, tmp_path, monkeypatch):
+def test_a_model_of_another_program_is_refused(reviews, tmp_path):
     import sentiment
 
-    from jaxrnn import checkpoint
+    from jaxrnn import checkpoint, data
 
     path = tmp_path / "params.safetensors"
     checkpoint.save_params(path, {"w": np.zeros(3)}, {"char_lm": "{}"})
     with pytest.raises(SystemExit, match=r"must be a model of sentiment\.py"):
         sentiment.load(path)
-    checkpoint.save_params(path, {"w": np.zeros(3)}, {"sentiment": "no words"})
+    settings = {"members": "1", "words": "none"}
+    checkpoint.save_params(path, {"w": np.zeros(3)}, settings)
     with pytest.raises(SystemExit, match="no model to explain by: text must be of"):
+        sentiment.load(path)
+    settings["words"] = data.vocabulary_to_json(data.make_vocabulary("abc"))
+    checkpoint.save_params(path, {"w": np.zeros(3)}, settings)
+    with pytest.raises(SystemExit, match="must hold the parameter"):
         sentiment.load(path)
 
 
 def test_parts_are_disjoint_and_have_both_classes(reviews):
-    parts = reviews.read(500, 3, full=False)
+    found = reviews.read("rotten_tomatoes", 500, 3)
+    parts = reviews.split(*found)
     assert [len(sentences) for sentences, _ in parts] == [400, 50, 50]
     sets = [{" ".join(sentence) for sentence in sentences} for sentences, _ in parts]
     assert not sets[0] & sets[1]
     assert not sets[0] & sets[2]
     assert not sets[1] & sets[2]
-    again = reviews.read(500, 3, full=False)
-    assert [part[0] for part in parts] == [part[0] for part in again]
+    assert found[0] == reviews.read("rotten_tomatoes", 500, 3)[0]
+    assert found[0] != reviews.read("rotten_tomatoes", 500, 4)[0]
     with pytest.raises(ValueError, match=r"both classes, 0 and 1, .* got \[1\]"):
         reviews.split([["fun"]] * 50, np.ones(50, int))
     with pytest.raises(ValueError, match=r"both classes, 0 and 1, .* got \[\]"):
         reviews.split([], np.zeros(0, int))
 
 
-def test_the_baseline_learns(reviews):
+def test_the_baselines_learn(reviews):
+    from jaxrnn import data
+
     sentences = [["so", word, "a", "film"] for word in ("good", "bad")] * 20
     labels = np.array([1, 0] * 20)
     parts = reviews.split(sentences, labels)
-    assert reviews.regression(parts).tolist() == parts[2][1].tolist()
+    assert reviews.by_words(parts).tolist() == parts[2][1].tolist()
+    # Others that say the contrary, more often.
+    got = reviews.by_words(parts, sentences * 5, 1 - np.tile(labels, 5))
+    assert got.tolist() == (1 - parts[2][1]).tolist()
+    vocabulary = data.make_vocabulary([*sentences[0], *sentences[1]], unknown="?")
+    table = np.eye(len(vocabulary.symbols))
+    got = reviews.by_vectors(parts, vocabulary, table)
+    assert got.tolist() == parts[2][1].tolist()
+
+
+def test_vectors_of_words(reviews):
+    from jaxrnn import data
+
+    good = [["a", "fine", "film", f"b{i}"] for i in range(8)]
+    bad = [["the", "dull", "plot", f"c{i}"] for i in range(8)]
+    sentences, labels = good + bad, np.array([1] * 8 + [0] * 8)
+    known = [word for sentence in sentences for word in sentence]
+    vocabulary = data.make_vocabulary(known, size=19, unknown="?")
+    table = reviews.vectors(vocabulary, [], sentences, labels, 4)
+    assert table.shape == (19, 5)
+    assert np.isfinite(table).all()
+    assert not table[0].any()
+    of = dict(zip(vocabulary.symbols, table, strict=True))
+    # By the counts: 8 + 5 against 5, and the other way round.
+    assert of["fine"][-1] == pytest.approx(np.log(13 / 5), rel=1e-6)
+    assert of["dull"][-1] == pytest.approx(-np.log(13 / 5), rel=1e-6)
+    # Words that have the same neighbours are alike.
+    assert of["b0"][:-1] @ of["b1"][:-1] > 2 * of["b0"][:-1] @ of["c1"][:-1]
