@@ -80,9 +80,9 @@ def show_forward(p, x, target, f, output):
         show(f"o_{now} = W_y h_{now} + b_y", f.o[t])
         show(f"y_{now} = {output}(o_{now})", f.y[t])
         show(f"target_{now}", target[t])
-        show(f"loss_{now}", f.loss[t])
+        show(f"loss_{now}", f.loss[t : t + 1])
     print("\nsum over the steps")
-    show("L = loss_1 + ... + loss_5", f.loss.sum())
+    show("L = loss_1 + ... + loss_5", f.loss.sum(keepdims=True))
 
 
 def show_backward(d, b):

@@ -9,7 +9,8 @@ perceptron with one hidden layer, and its recurrent weights get a gradient of ze
 script prints how far outputs and gradients are from those of such a perceptron, written
 in one line. Then it learns handwritten digits (8 x 8 pixels, of scikit-learn), beside
 logistic regression and scikit-learn's perceptron of the same size; all are judged on
-images that none has seen. wrong.png has the confusion matrix and the mistakes.
+images that none has seen, too few to tell the three apart. wrong.png has the confusion
+matrix and the mistakes.
 """
 
 import command_line
@@ -66,10 +67,8 @@ def main():
     params = fit(model, params, learn, choose, options)
 
     logits = model.apply(params, test[0][None])[1][0]
-    rows = {
-        "jaxrnn, Elman with T = 1": float(metrics.accuracy(logits, test[1])),
-        **baselines(learn, choose, test, options),
-    }
+    rows = {"jaxrnn, Elman with T = 1": float(metrics.accuracy(logits, test[1]))}
+    rows |= baselines(learn, choose, test, options)
     draw(path, *test, np.asarray(logits), wanted)
     print(f"picture: {path}\n")
     results.print_table(f"accuracy on {len(test[1])} test images", rows)
@@ -181,11 +180,11 @@ def draw(path, images, labels, logits, wanted):
     counts = np.asarray(metrics.confusion(logits, labels))
     axes.imshow(np.sqrt(counts), cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
-        colour = "white" if count > counts.max() / 3 else "black"
         if count:
+            colour = "white" if count > counts.max() / 3 else "black"
             axes.text(column, row, count, ha="center", va="center", color=colour)
-    places = range(len(wanted))
-    axes.set(xticks=places, xticklabels=wanted, yticks=places, yticklabels=wanted)
+    at = range(len(wanted))
+    axes.set(xticks=at, xticklabels=wanted, yticks=at, yticklabels=wanted)
     axes.set(xlabel="predicted digit", ylabel="true digit", title="test images")
     right.suptitle("mistakes: the digit, and what it was taken for")
     for place, axes in enumerate(right.subplots(3, SHOWN // 3).flat):

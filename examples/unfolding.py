@@ -54,9 +54,9 @@ def draw_node(axes, x, row, name, values=(), gradient=()):
     text = f"${name}$" + f"\n{numbers(values)}" * bool(len(values))
     if len(gradient):
         below = {"color": GRADIENT, "ha": "center", "va": "center"}
-        axes.text(x, y - 0.34, numbers(gradient), size=9.5, **below)
+        axes.text(x, y - 0.34, numbers(gradient), size=9, **below)
         y += 0.14
-    axes.text(x, y, text, ha="center", va="center", size=9.5)
+    axes.text(x, y, text, ha="center", va="center", size=9)
 
 
 def draw_arrow(axes, start, end, colour="black", **more):
@@ -87,7 +87,7 @@ def draw_across(axes, left, right, gradient):
         draw_arrow(axes, (right - edge, y - GAP), (left + edge, y - GAP), GRADIENT)
         text = numbers(gradient)
         where = (middle, y - 2 * GAP)
-        axes.text(*where, text, color=GRADIENT, ha="center", va="top", size=9.5)
+        axes.text(*where, text, color=GRADIENT, ha="center", va="top", size=9)
 
 
 def draw_folded(axes):
@@ -107,7 +107,7 @@ def draw_folded(axes):
     loop = {"connectionstyle": "arc3,rad=2.2"}
     draw_arrow(axes, (side, middle - 0.2), (side, middle + 0.2), **loop)
     axes.text(side + 0.55, middle, "$W_h$", va="center", size=12)
-    axes.text(-2, middle, "=", ha="center", va="center", size=24)
+    axes.text(-1.85, middle, "=", ha="center", va="center", size=20)
 
 
 def draw_sums(axes, d):

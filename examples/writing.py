@@ -60,14 +60,19 @@ def write(translator, params, sources, *, beam_size=1, penalty=0.0, batch_size=1
 def known(written, source):
     """The symbols; for one that is unknown stands what the decoder looked at most.
 
+    What is written already does not stand a second time.
+
     References: Luong et al., Addressing the rare word problem in neural machine
     translation, 2015.
     """
-    looked_at = [source[place] for place in written.weights.argmax(axis=1)]
-    return [
-        seen if symbol == pairs.UNKNOWN else symbol
-        for symbol, seen in zip(written.symbols, looked_at, strict=False)
-    ]
+    symbols = []
+    for symbol, weights in zip(written.symbols, written.weights, strict=False):
+        if symbol == pairs.UNKNOWN:
+            looked_at = [source[place] for place in np.argsort(-weights)]
+            fresh = [each for each in looked_at if each not in symbols]
+            symbol = (fresh or looked_at)[0]
+        symbols.append(symbol)
+    return symbols
 
 
 def nearest(known, asked, **options):

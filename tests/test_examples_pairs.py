@@ -259,9 +259,11 @@ def test_what_is_written_does_not_depend_on_the_batch():
 def test_for_what_is_unknown_stands_what_was_looked_at():
     import writing
 
-    weights = np.array([[0.9, 0.1], [0.2, 0.8], [1.0, 0.0]])
-    written = writing.Written(["the", "<unknown>"], weights)
-    assert writing.known(written, ["read", "csv"]) == ["the", "csv"]
+    weights = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [1.0, 0.0]])
+    written = writing.Written(["the", "<unknown>", "<unknown>"], weights)
+    assert writing.known(written, ["read", "csv"]) == ["the", "csv", "read"]
+    written = writing.Written(["csv", "<unknown>"], weights)
+    assert writing.known(written, ["csv", "csv"]) == ["csv", "csv"]
 
 
 def test_the_tree_learns_what_letters_stand_for():

@@ -84,10 +84,10 @@ def test_one_to_one_is_a_perceptron_and_learns(tmp_path):
 def test_one_to_one_needs_two_classes(monkeypatch, capsys, tmp_path):
     one_to_one = named(monkeypatch, "one_to_one")
     for arguments, message in [
-        (["--digits", "7"], "training must have at least two classes, got 109 images"),
+        (["--digits", "7"], "training must have at least two classes, got 107 images"),
         (["--digits", ""], "training must have at least two classes, got 0 images"),
         (["--limit", "3"], "training must have at least two classes, got 1 images"),
-        (["--limit", "6"], "validation must have at least two classes, got 0 images"),
+        (["--limit", "12"], "validation must have at least two classes, got 1 images"),
         (["--digits", "3x"], "--digits must be some of 0123456789, got '3x'"),
     ]:
         out = tmp_path / "fresh"
