@@ -1,8 +1,10 @@
 """The first examples, run small."""
 
+import importlib
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -159,3 +161,26 @@ def test_vanishing_gradients_measures_and_draws(tmp_path):
     for name in ("cells", "initialisation", "forget_bias", "clipping"):
         assert scripts.is_picture(tmp_path / f"{name}.png")
     assert (tmp_path / "curves.safetensors").exists()
+
+
+def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch):
+    monkeypatch.syspath_prepend(scripts.ROOT / "examples")
+    packages = importlib.import_module("packages")
+    with pytest.raises(
+        SystemExit, match=r'the package no-such: pip install -e "\.\[ex'
+    ):
+        packages.package_file("no_such", "data.csv", "no-such")
+    with pytest.raises(SystemExit, match=r"must have the file data\.csv, got a"):
+        packages.package_file("pytest", "data.csv")
+    code = "import command_line, no_such"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=scripts.ROOT / "examples",
+        env=scripts.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    expected = 'no_such is not installed: pip install -e ".[examples]"\n'
+    assert result.stderr == expected
