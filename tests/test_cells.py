@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, VARIANTS, B, H, I, random_params
+from cases import CELLS, VARIANTS, B, H, I, assert_close, problem, random_params
 
 import jaxrnn
 from jaxrnn import _base
@@ -104,3 +104,12 @@ def test_low_precision_keeps_state_and_sums_in_float32(name):
     wide = jax.tree.leaves((state, new_state, a_x))
     assert {leaf.dtype for leaf in wide} == {jnp.dtype(jnp.float32)}
     assert y.dtype == jnp.bfloat16
+
+
+@cells
+def test_a_step_is_that_of_the_formulas(name):
+    cell = ALL[name].cell
+    case = problem(cell, steps=1)
+    stepped = cell.step(case.params, case.state, cell.project(case.params, case.xs[0]))
+    plain = jax.tree.map(np.asarray, (case.params, case.state, case.xs[0]))
+    assert_close(stepped, ALL[name].numpy_step(*plain), 1e-12)
