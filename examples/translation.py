@@ -29,10 +29,9 @@ from jaxrnn import data
 EMBEDDING_SIZE = 64
 HIDDEN_SIZE = 128
 FULL_HIDDEN_SIZE = 256
-FULL_STEPS = 8  # times as many
-BATCH_SIZE = 64
-LEARNING_RATE = 5e-3
+FULL_STEPS = 5  # times as many
 BEAM_SIZE = 4
+LEAST = 20  # pairs
 HELD_OUT = 1000  # pairs of the test, a tenth at most, and as many for validation
 SHOWN = 3
 WIDEST = 36  # symbols of a source in the picture
@@ -47,11 +46,12 @@ def train_model(args):
     vocabularies = pairs.vocabularies(seen, unknown=task.unknown)
     longest = max(len(target) for _, target in training) + 1
     sizes = {"embedding_size": EMBEDDING_SIZE, "hidden_size": args.hidden_size}
-    translator = pairs.build(*vocabularies, longest, **sizes, dropout=task.dropout)
+    options = {"dropout": task.dropout, "embedding_scale": task.embedding_scale}
+    translator = pairs.build(*vocabularies, longest, **sizes, **options)
     settings = pairs.Settings(
         steps=args.steps,
-        batch_size=BATCH_SIZE,
-        learning_rate=LEARNING_RATE,
+        batch_size=task.batch_size,
+        learning_rate=task.learning_rate,
         seed=args.seed,
         sampling_rate=args.scheduled_sampling,
     )
@@ -138,7 +138,7 @@ def parse_arguments():
     parser = command_line.make_parser(__doc__, "translation")
     add = parser.add_argument
     add("--task", default="numbers", choices=TASKS)
-    add("--full", action="store_true", help="the larger model, trained for longer")
+    add("--full", action="store_true", help="the larger model, all pairs, for longer")
     add("--steps", type=command_line.positive, help="number of parameter updates")
     add("--hidden-size", type=command_line.positive)
     add("--limit", type=command_line.positive, help="use this many pairs at most")
@@ -152,12 +152,14 @@ def parse_arguments():
     )
     add("--translate", metavar="TEXT", help="translate TEXT by the model in --out")
     args = parser.parse_args()
-    steps = TASKS[args.task].steps * (FULL_STEPS if args.full else 1)
-    args.steps = args.steps or steps
+    task = TASKS[args.task]
+    args.steps = args.steps or task.steps * (FULL_STEPS if args.full else 1)
     size = FULL_HIDDEN_SIZE if args.full else HIDDEN_SIZE
     args.hidden_size = args.hidden_size or size
-    if args.limit is not None and args.limit < 20:
-        parser.error(f"--limit must be at least 20, got {args.limit}")
+    if args.limit is None:
+        args.limit = None if args.full else task.limit
+    elif args.limit < LEAST:
+        parser.error(f"--limit must be at least {LEAST}, got {args.limit}")
     return args
 
 

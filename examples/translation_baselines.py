@@ -15,9 +15,7 @@ from sklearn.tree import DecisionTreeClassifier
 
 from jaxrnn import data
 
-ALIGNED = 20_000  # pairs, at most, for the tree
 ROUNDS = 3  # of alignment
-KNOWN = 40_000  # pairs, at most, to look for the nearest among
 
 
 def align(source, target, scores):
@@ -80,9 +78,11 @@ def tree(window):
         return np.concatenate(rows)
 
     def predict(training, asked, separator):
-        examples = [(source, tuple(target)) for source, target in training[:ALIGNED]]
-        sources = [source for source, _ in examples if source]
-        vocabulary = data.make_vocabulary(symbol for each in sources for symbol in each)
+        examples = [(source, tuple(target)) for source, target in training]
+        sources = [source for source, _ in examples]
+        vocabulary = data.make_vocabulary(
+            (symbol for each in sources for symbol in each), unknown=pairs.UNKNOWN
+        )
         found = [separator.join(part) for cut in aligned(examples) for part in cut]
         model = DecisionTreeClassifier(random_state=0)
         model.fit(around(sources, vocabulary), found)
@@ -100,7 +100,7 @@ def neighbour(separator, **options):
     """A baseline: the target of the training pair whose source is most similar."""
 
     def predict(training, asked, joined_by):
-        known = [separator.join(source) for source, _ in training[:KNOWN]]
+        known = [separator.join(source) for source, _ in training]
         wanted = [separator.join(source) for source in asked]
         places = writing.nearest(known, wanted, **options)
         return [joined_by.join(training[place][1]) for place in places]

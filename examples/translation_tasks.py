@@ -32,8 +32,12 @@ class Task(NamedTuple):
     scores: Callable[[list[str], list[str]], dict[str, float]]
     baselines: Callable[..., dict[str, list[str]]]
     symbol: str  # of the target, in words
+    limit: int | None  # pairs by default; None: all
     steps: int
+    batch_size: int
+    learning_rate: float
     dropout: float
+    embedding_scale: float  # of its entries at first
 
 
 def read_numbers(seed):
@@ -140,8 +144,12 @@ TASKS = {
             ),
         },
         symbol="word",
+        limit=None,
         steps=400,
+        batch_size=64,
+        learning_rate=5e-3,
         dropout=0.1,
+        embedding_scale=1.0,
     ),
     "pronunciation": Task(
         read=read_pronunciations,
@@ -158,8 +166,12 @@ TASKS = {
             ),
         },
         symbol="phoneme",
+        limit=32_000,
         steps=1200,
-        dropout=0.1,
+        batch_size=64,
+        learning_rate=5e-3,
+        dropout=0.2,
+        embedding_scale=1.0,
     ),
     "interface": Task(
         read=read_interface,
@@ -176,7 +188,11 @@ TASKS = {
             "the English string": copied,
         },
         symbol="word",
-        steps=600,
+        limit=None,
+        steps=900,
+        batch_size=32,
+        learning_rate=4e-3,
         dropout=0.3,
+        embedding_scale=0.2,  # words that are rare learn faster from small ones
     ),
 }

@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pairs
 import plots
+from matplotlib.ticker import LogLocator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
@@ -89,6 +90,9 @@ def plot_loss(path, history, unit):
     axis.semilogy(training["step"], training["loss"], alpha=0.5, lw=1, label="training")
     axis.semilogy(validation["step"], validation["loss"], "o-", label="validation")
     axis.set(xlabel="step", ylabel=f"loss, nats per {unit}")
+    low, high = axis.get_ylim()
+    if high / low > 10:  # too many marks to name each
+        axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5), numticks=20))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}")
     axis.grid(alpha=0.3, which="both")
@@ -99,7 +103,7 @@ def plot_loss(path, history, unit):
 def plot_attention(path, sources, written, *, count, widest):
     """Maps of the first ``count`` sources of at most ``widest`` symbols, if there are.
 
-    Output down, source across.
+    Output down, source across. A word in brackets stands for one that is unknown.
     """
     order = sorted(range(len(sources)), key=lambda i: max(len(sources[i]) - widest, 0))
     shown = [(sources[index], written[index]) for index in order[:count]]
@@ -121,8 +125,12 @@ def plot_attention(path, sources, written, *, count, widest):
         image = axis.imshow(each.weights, cmap="Greys", vmin=0, vmax=1)
         names = {"parse_math": False, **(turned if words else {})}
         axis.set_xticks(range(len(source)), source, **names)
-        outputs = [*each.symbols, pairs.END][: len(each.weights)]
-        axis.set_yticks(range(len(outputs)), [output.strip() for output in outputs])
+        outputs = [
+            f"[{name}]" if symbol == pairs.UNKNOWN else name.strip()
+            for symbol, name in zip(each.symbols, known(each, source), strict=True)
+        ]
+        outputs = [*outputs, pairs.END][: len(each.weights)]
+        axis.set_yticks(range(len(outputs)), outputs, parse_math=False)
         axis.set(ylabel="output", xlim=(-0.5, columns - 0.5))
         axis.spines[["top", "right"]].set_visible(False)
     axes[-1, 0].set_xlabel("source")

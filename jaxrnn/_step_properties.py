@@ -110,9 +110,12 @@ def forward_against_step(problem: Problem) -> Iterator[Comparison]:
     yield from compare_all(names[:2], one_by_one[:2], stepped, STEP)
 
 
-def _da_x(da: Any) -> Any:
-    """The cotangent of the projected input, of what ``backward`` returned."""
-    return da[0] if isinstance(da, tuple) else da
+def _without_further(cotangents: Any) -> Any:
+    """What ``backward`` returned, of its second part only ``da_x``, if it is a pair."""
+    match cotangents:
+        case (dstate_prev, (da_x, *_)):
+            return dstate_prev, da_x
+    return cotangents
 
 
 def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
@@ -130,8 +133,7 @@ def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
 
         def by_hand(params, state, a_x, dstate, dy):
             _, _, residual = adjoint.forward(params, state, a_x)
-            dstate_prev, da = adjoint.backward(params, residual, dstate, dy)
-            return dstate_prev, _da_x(da)
+            return _without_further(adjoint.backward(params, residual, dstate, dy))
 
         steps = (states, a_xs, dstates, problem.dys)
         return (

@@ -82,6 +82,18 @@ def write(*arguments, **options):
         return writing.write(*arguments, **options)
 
 
+def test_the_fewest_words_to_pronounce(tmp_path):
+    small = ["--limit", 20, "--steps", 2, "--hidden-size", 8, "--beam-size", 2]
+    output = scripts.run_well(
+        "translation", "--task", "pronunciation", *small, "--out", tmp_path
+    )
+    assert "16 pairs in training, 2 held out" in output
+    rows = scripts.table(output, "pronunciation: phoneme error rate")
+    # Insertions count, so that it may be above 1.
+    assert all(0 < value < 10 for value in rows.values())
+    assert scripts.is_picture(tmp_path / "pronunciation_attention.png")
+
+
 def test_scheduled_sampling_and_strings_of_an_interface(tmp_path):
     small = ["--limit", 200, "--steps", 3, "--hidden-size", 16, "--beam-size", 2]
     output = scripts.run_well(
