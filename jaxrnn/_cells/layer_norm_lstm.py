@@ -232,6 +232,7 @@ def layer_norm_lstm(
     References:
         Ba, Kiros and Hinton, Layer normalization, 2016, equations 20 to 22.
 
+    >>> import jax
     >>> cell = layer_norm_lstm(5)
     >>> params = cell.init(jax.random.key(0), 2)
     >>> state = cell.initial_state(params, (3,))
