@@ -11,14 +11,12 @@ There are no data: weights, inputs and targets are drawn by --seed. unfolded.png
 the network laid out in time, with its values and gradients.
 """
 
-import command_line
+from support import command_line, listing, results, unfolding
+
 import jax
-import listing
 import matplotlib
 import numpy as np
 import optax
-import results
-import unfolding
 
 import jaxrnn
 from jaxrnn import losses

@@ -16,15 +16,14 @@ picture of images and their captions.
 import functools
 import itertools
 
-import command_line
-import digit_pairs
+from support import command_line, digit_pairs, results
+from support.digit_pairs import CAPTIONS
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-import results
-from digit_pairs import CAPTIONS
 from sklearn.datasets import load_digits
 
 import jaxrnn

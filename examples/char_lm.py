@@ -12,15 +12,13 @@ import functools
 import json
 import sys
 
-import command_line
+from support import command_line, plots, results, text
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-import plots
-import results
-import text
 from tqdm import tqdm
 
 import jaxrnn

@@ -17,13 +17,11 @@ what was said makes a line less surprising only where the line goes on from it.
 
 import sys
 
-import command_line
+from support import command_line, plots, results, talkers
+
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
-import results
-import talkers
 
 from jaxrnn import decode
 

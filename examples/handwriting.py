@@ -18,17 +18,12 @@ Graves, Generating sequences with recurrent neural networks, 2013.
 
 import itertools
 
-import command_line
-import digits
-import fitting
+from support import command_line, digits, fitting, packages, plots, results, strokes
+
 import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import packages
-import plots
-import results
-import strokes
 
 import jaxrnn
 from jaxrnn import data, decode, losses, train

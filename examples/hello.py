@@ -12,14 +12,13 @@ picture of the states.
 import collections
 import itertools
 
-import command_line
+from support import command_line, plots, results
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
-import results
 
 import jaxrnn
 from jaxrnn import data, decode, losses, metrics, train

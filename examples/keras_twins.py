@@ -15,15 +15,14 @@ import importlib.util
 import os
 import sys
 
-import command_line
+from support import command_line, plots, results
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import plots
-import results
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 

@@ -19,15 +19,13 @@ each step back adds to the gradient.
 import functools
 from typing import Any, NamedTuple
 
-import command_line
+from support import command_line, memory_cells, memory_plots, results
+from support import memory_problems as problems
+
 import jax
 import matplotlib
-import memory_cells
-import memory_plots
-import memory_problems as problems
 import numpy as np
 import optax
-import results
 
 import jaxrnn
 from jaxrnn import metrics, train

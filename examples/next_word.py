@@ -17,16 +17,13 @@ import itertools
 import json
 import sys
 
-import command_line
+from support import command_line, plots, results, text, word_lm
+
 import hello
 import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
-import results
-import text
-import word_lm
 
 import jaxrnn
 from jaxrnn import checkpoint, data, losses, train

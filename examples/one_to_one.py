@@ -13,15 +13,14 @@ images that none has seen, too few to tell the three apart. wrong.png has the co
 matrix and the mistakes.
 """
 
-import command_line
+from support import command_line, plots, results
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import plots
-import results
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier

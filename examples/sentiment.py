@@ -16,14 +16,13 @@ import functools
 import itertools
 import sys
 
-import command_line
+from support import command_line, reviews, word_shares
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-import reviews
-import word_shares
 
 import jaxrnn
 from jaxrnn import checkpoint, data, losses, pooling, train

@@ -17,17 +17,20 @@ To name a speaker, logistic regression on an utterance brought to 12 steps is en
 the networks come near to it, not past it. Streams, whose ends nobody knows, need more.
 """
 
-import command_line
-import fitting
+from support import (
+    command_line,
+    fitting,
+    packages,
+    plots,
+    results,
+    speakers,
+    utterances,
+)
+
 import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import packages
-import plots
-import results
-import speakers
-import utterances
 
 import jaxrnn
 from jaxrnn import data, decode, losses, metrics, train

@@ -23,16 +23,13 @@ each with normal and with Student-t returns. Saves volatility.png.
 
 import pathlib
 
-import command_line
-import five_days
+from support import command_line, five_days, results, series_plots, stock_data
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import optax
-import results
-import series_plots
-import stock_data
 from scipy import stats
 
 import jaxrnn

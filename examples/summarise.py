@@ -15,13 +15,10 @@ saves the curve of training and a map of what the decoder looked at.
 
 import collections
 
-import command_line
-import docstrings
+from support import command_line, docstrings, pairs, results, writing
+
 import matplotlib
 import numpy as np
-import pairs
-import results
-import writing
 
 from jaxrnn import data
 

@@ -16,13 +16,11 @@ parameters, the curve of training, and maps of what the decoder looked at.
 import argparse
 import sys
 
-import command_line
+from support import command_line, pairs, results, writing
+from support.translation_tasks import TASKS
+
 import matplotlib
 import numpy as np
-import pairs
-import results
-import writing
-from translation_tasks import TASKS
 
 from jaxrnn import data
 

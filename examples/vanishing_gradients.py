@@ -8,14 +8,14 @@ training makes of gradients that explode. The folder of --out gets four pictures
 curves.safetensors, the numbers behind them; docs/vanishing_gradients.md explains them.
 """
 
-import command_line
+from support import command_line, plots
+
 import jax
 import jax.numpy as jnp
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
-import plots
 
 import jaxrnn
 from jaxrnn import checkpoint, diagnostics, losses, plotting

@@ -23,16 +23,14 @@ forecasts.png: some forecasts, and the error by lead time.
 
 import pathlib
 
-import command_line
+from support import command_line, results, series_plots, weather_data
+from support.weather_data import AHEAD, PARTS, PAST
+
 import jax
 import matplotlib
 import numpy as np
 import optax
-import results
-import series_plots
-import weather_data
 from sklearn.linear_model import Ridge
-from weather_data import AHEAD, PARTS, PAST
 
 import jaxrnn
 from jaxrnn import losses, metrics, train

@@ -16,15 +16,12 @@ states of "run" are, and the accuracy of the probe by states and by embeddings, 
 many nouns as verbs. Saves word_sense.png: states of "run", and accuracies by word.
 """
 
-import command_line
+from support import command_line, plots, results, text, word_lm
+
 import jax
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
-import results
-import text
-import word_lm
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity

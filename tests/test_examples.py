@@ -165,14 +165,14 @@ def test_vanishing_gradients_measures_and_draws(tmp_path):
 
 def test_a_package_that_is_missing_is_named_with_what_installs_it(monkeypatch):
     monkeypatch.syspath_prepend(scripts.ROOT / "examples")
-    packages = importlib.import_module("packages")
+    packages = importlib.import_module("support.packages")
     with pytest.raises(
         SystemExit, match=r'the package no-such: pip install -e "\.\[ex'
     ):
         packages.package_file("no_such", "data.csv", "no-such")
     with pytest.raises(SystemExit, match=r"must have the file data\.csv, got a"):
         packages.package_file("pytest", "data.csv")
-    code = "import command_line, no_such"
+    code = "import support, no_such"
     result = subprocess.run(
         [sys.executable, "-c", code],
         cwd=scripts.ROOT / "examples",

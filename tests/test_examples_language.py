@@ -60,7 +60,7 @@ def character_model(tmp_path):
 @pytest.fixture
 def word_model(tmp_path):
     """A file as next_word.py leaves it, of a model that has learned nothing."""
-    import word_lm
+    from support import word_lm
 
     path = tmp_path / "params.safetensors"
     words = data.split_words(" ".join(SENTENCES).lower())
@@ -142,7 +142,7 @@ def slow_kneser_ney(tokens, size, context, word):
 
 
 def test_kneser_ney_is_a_distribution_and_as_defined():
-    import text
+    from support import text
 
     rng = np.random.default_rng(0)
     size = 12
@@ -156,7 +156,7 @@ def test_kneser_ney_is_a_distribution_and_as_defined():
 
 
 def test_the_bible_without_numbers_of_verses():
-    import text
+    from support import text
 
     words = text.read_words("kjv")
     assert words[:5] == ["in", "the", "beginning", "god", "created"]
@@ -164,7 +164,7 @@ def test_the_bible_without_numbers_of_verses():
 
 
 def test_reviews_differ_and_have_labels():
-    import text
+    from support import text
 
     for source in ("rotten_tomatoes", "imdb"):
         reviews, labels = text.read_reviews(source)
@@ -228,9 +228,10 @@ def test_word_sense_names_mistakes(tmp_path, capsys, monkeypatch):
 
 
 def test_chat_keeps_the_state(character_model):
+    from support import talkers
+
     import char_lm
     import chat
-    import talkers
 
     traced = []
 

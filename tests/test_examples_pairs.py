@@ -23,7 +23,7 @@ def examples(monkeypatch):
 
 def toy():
     """A small translator of letters, and its parameters."""
-    import pairs
+    from support import pairs
 
     known = pairs.vocabularies(PAIRS)
     translator = pairs.build(*known, 6, embedding_size=3, hidden_size=4)
@@ -69,14 +69,14 @@ def test_translation_without_training(trained):
 
 
 def load(out):
-    import pairs
+    from support import pairs
 
     with jax.enable_x64(False):
         return pairs.load(out / "numbers.safetensors", "numbers")
 
 
 def write(*arguments, **options):
-    import writing
+    from support import writing
 
     with jax.enable_x64(False):
         return writing.write(*arguments, **options)
@@ -179,7 +179,7 @@ def test_wrong_models_and_characters_are_named(trained, tmp_path, monkeypatch):
 
 
 def test_batches_hold_every_pair_and_feed_what_stands_before():
-    import pairs
+    from support import pairs
 
     translator, _ = toy()
     settings = pairs.Settings(
@@ -208,7 +208,7 @@ def test_batches_hold_every_pair_and_feed_what_stands_before():
 
 
 def test_scheduled_sampling_at_a_rate_of_zero_is_teacher_forcing():
-    import pairs
+    from support import pairs
 
     translator, params = toy()
     sources, targets = pairs.encode(translator, PAIRS)
@@ -222,8 +222,7 @@ def test_scheduled_sampling_at_a_rate_of_zero_is_teacher_forcing():
 
 
 def test_a_beam_larger_than_the_vocabulary_finds_the_best_of_all():
-    import pairs
-    import writing
+    from support import pairs, writing
 
     translator, params = toy()
     translator = translator._replace(num_steps=3)
@@ -255,7 +254,7 @@ def test_a_beam_larger_than_the_vocabulary_finds_the_best_of_all():
 
 
 def test_what_is_written_does_not_depend_on_the_batch():
-    import writing
+    from support import writing
 
     translator, params = toy()
     sources = [source for source, _ in PAIRS]
@@ -269,7 +268,7 @@ def test_what_is_written_does_not_depend_on_the_batch():
 
 
 def test_for_what_is_unknown_stands_what_was_looked_at():
-    import writing
+    from support import writing
 
     weights = np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7], [1.0, 0.0]])
     written = writing.Written(["the", "<unknown>", "<unknown>"], weights)
@@ -279,7 +278,7 @@ def test_for_what_is_unknown_stands_what_was_looked_at():
 
 
 def test_the_tree_learns_what_letters_stand_for():
-    from translation_baselines import tree
+    from support.translation_baselines import tree
 
     sounds = {"a": (), "b": ("B",), "x": ("K", "S"), "c": ("S",)}
     words = [
@@ -299,7 +298,7 @@ def test_the_tree_learns_what_letters_stand_for():
 
 
 def test_the_nearest_and_the_copied():
-    from translation_baselines import copied, neighbour
+    from support.translation_baselines import copied, neighbour
 
     training = [(["open", "file"], ["ouvrir"]), (["close", "tab"], ["fermer"])]
     asked = [["close", "all"], ["open", "tab", "file"]]
@@ -309,7 +308,8 @@ def test_the_nearest_and_the_copied():
 
 
 def test_a_model_that_copies_writes_what_it_looks_at():
-    import pairs
+    from support import pairs
+
     import summarise
 
     symbols = data.make_vocabulary("abcdef", special=(pairs.BEGIN, pairs.END))
@@ -328,8 +328,9 @@ def test_a_model_that_copies_writes_what_it_looks_at():
 
 
 def test_scores():
+    from support.translation_tasks import TASKS, split_number
+
     from summarise import rouge
-    from translation_tasks import TASKS, split_number
 
     scores = TASKS["pronunciation"].scores(["K AE T", "D AO"], ["K AE T", "D AO G Z"])
     assert math.isclose(scores["exact match"], 0.5)
@@ -342,7 +343,7 @@ def test_scores():
 
 
 def test_pairs_that_are_read_are_clean():
-    from translation_tasks import read_interface, read_pronunciations
+    from support.translation_tasks import read_interface, read_pronunciations
 
     strings = read_interface(0)
     assert len(strings) > 1000
@@ -356,7 +357,7 @@ def test_pairs_that_are_read_are_clean():
 
 
 def test_docstrings_of_a_file(tmp_path):
-    import docstrings
+    from support import docstrings
 
     path = tmp_path / "module.py"
     path.write_text(
@@ -379,7 +380,7 @@ def test_docstrings_of_a_file(tmp_path):
 
 
 def test_the_split_of_docstrings_is_by_parts_of_packages():
-    import docstrings
+    from support import docstrings
 
     found = [
         docstrings.Docstring(f"part{n % 40}", ["name"], [], ["text"], [str(n)])

@@ -13,7 +13,7 @@ SMALL = ["--limit", 300, "--epochs", 1]
 @pytest.fixture
 def reviews(monkeypatch):
     monkeypatch.syspath_prepend(scripts.ROOT / "examples")
-    import reviews
+    from support import reviews
 
     return reviews
 

@@ -78,7 +78,7 @@ def test_weather_beats_what_does_not_learn(tmp_path):
 
 
 def test_states_by_formula_are_those_of_jaxrnn():
-    import five_days
+    from support import five_days
 
     for xs in (five_days.PRICES, (five_days.PRICES - 100) / 10, np.array([-0.5, 3])):
         by_formula = five_days.states_by_formula(xs)
@@ -90,7 +90,7 @@ def test_states_by_formula_are_those_of_jaxrnn():
 
 
 def test_a_market_is_read_in_any_order_and_with_days_missing(tmp_path):
-    import stock_data
+    from support import stock_data
 
     dates, values = np.delete(days(401), 7), prices(400)
     rows = list(zip(dates, values, strict=True))[::-1]  # the newest first
@@ -122,7 +122,7 @@ def test_a_market_is_read_in_any_order_and_with_days_missing(tmp_path):
 
 
 def test_baselines_of_stocks_see_the_past_alone(tmp_path):
-    import stock_data
+    from support import stock_data
 
     dates, values = days(600), prices(600)
     market = stock_data.side_by_side({"a": (dates, values)})
@@ -142,7 +142,7 @@ def test_baselines_of_stocks_see_the_past_alone(tmp_path):
 
 
 def test_windows_of_weather_stay_in_their_blocks(tmp_path):
-    import weather_data
+    from support import weather_data
 
     times = hours(24 * 59)  # January and February
     number = np.arange(len(times))
@@ -169,7 +169,7 @@ def test_windows_of_weather_stay_in_their_blocks(tmp_path):
 
 
 def test_short_gaps_are_filled_by_lines():
-    import series
+    from support import series
 
     nan = np.nan
     values = np.array([nan, 1, nan, 3, nan, nan, 6, nan])
@@ -201,7 +201,7 @@ GOOD = [[day, price] for day, price in zip(days(400), prices(400), strict=True)]
     ],
 )
 def test_bad_prices_are_named(tmp_path, header, rows, message):
-    import stock_data
+    from support import stock_data
 
     path = write(tmp_path / "bad.csv", header, rows)
     with pytest.raises(SystemExit) as stopped:
@@ -228,7 +228,7 @@ def weather_rows(change):
     ],
 )
 def test_bad_temperatures_are_named(tmp_path, rows, message):
-    import weather_data
+    from support import weather_data
 
     path = write(tmp_path / "bad.csv", "time,temperature", rows)
     with pytest.raises(SystemExit) as stopped:
@@ -237,7 +237,7 @@ def test_bad_temperatures_are_named(tmp_path, rows, message):
 
 
 def test_a_file_must_be_text(tmp_path):
-    import series
+    from support import series
 
     path = tmp_path / "binary.csv"
     for content in (b"\xff\xfe\x00", b"\x1f\x8b"):

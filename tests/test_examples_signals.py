@@ -20,10 +20,10 @@ SPEAKERS = "abcdef"
 
 @pytest.fixture
 def examples(monkeypatch):
-    """Modules of ``examples/``, imported by name."""
+    """Modules of ``examples/support``, imported by name."""
     monkeypatch.syspath_prepend(str(scripts.ROOT / "examples"))
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):  # as a user has
-        yield importlib.import_module
+        yield lambda name: importlib.import_module(f"support.{name}")
 
 
 def utterance(speaker, length, value="0.5"):

@@ -1,5 +1,6 @@
 """Examples that teach: backpropagation by hand, one step, long memory; run small."""
 
+import importlib
 import re
 
 import jax
@@ -13,7 +14,7 @@ EXAMPLES = scripts.ROOT / "examples"
 def named(monkeypatch, name):
     """A module of the examples."""
     monkeypatch.syspath_prepend(EXAMPLES)
-    return __import__(name)
+    return importlib.import_module(name)
 
 
 def test_bptt_by_hand_agrees_with_the_library(tmp_path):
@@ -30,7 +31,7 @@ def test_bptt_by_hand_agrees_with_the_library(tmp_path):
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity"])
 def test_the_gradient_by_hand_is_the_slope_of_the_loss(monkeypatch, output):
-    listing = named(monkeypatch, "listing")
+    listing = named(monkeypatch, "support.listing")
     p, x, target = listing.draw(np.random.default_rng(1), 5, output)
     d, _ = listing.mended(p, x, target, listing.forward(p, x, target, output))
     wrong, _ = listing.as_listed(p, x, target, listing.forward(p, x, target, output))
@@ -48,7 +49,7 @@ def test_the_gradient_by_hand_is_the_slope_of_the_loss(monkeypatch, output):
 
 @pytest.mark.parametrize("output", ["sigmoid", "softmax", "identity"])
 def test_the_terms_of_three_steps_add_up(monkeypatch, output):
-    listing = named(monkeypatch, "listing")
+    listing = named(monkeypatch, "support.listing")
     p, x, target = listing.draw(np.random.default_rng(1), 3, output)
     start = np.array([0.5, -0.5])
     f = listing.forward(p, x, target, output, start)
@@ -122,7 +123,7 @@ def test_long_memory_judges_cells(tmp_path):
 
 @pytest.mark.usefixtures("standard_promotion")
 def test_sentences_name_the_right_country_first(monkeypatch):
-    problems = named(monkeypatch, "memory_problems")
+    problems = named(monkeypatch, "support.memory_problems")
     text = problems.draw_sentences(jax.random.key(0), 200, [0, 2, 5], 6)
     xs, country, mask = text
     assert xs.shape[:2] == mask.shape
@@ -145,14 +146,14 @@ def test_sentences_name_the_right_country_first(monkeypatch):
 @pytest.mark.usefixtures("standard_promotion")
 def test_training_has_every_number_of_sentences(monkeypatch):
     """A gap in the lengths learned from would be measured, not the memory."""
-    problems = named(monkeypatch, "memory_problems")
+    problems = named(monkeypatch, "support.memory_problems")
     _, _, mask = problems.make("sentences", 7).draw(jax.random.key(0), 400)
     found = (np.asarray(mask).sum(0) - problems.distance(0) - 3) // 7
     assert set(found.tolist()) == set(range(1, 8))
 
 
 def test_adding_and_copy_ask_for_what_they_say(monkeypatch):
-    problems = named(monkeypatch, "memory_problems")
+    problems = named(monkeypatch, "support.memory_problems")
     xs, sums, _ = problems.make("adding", 9).draw(jax.random.key(0), 50)
     numbers, marks = np.asarray(xs[..., 0]), np.asarray(xs[..., 1])
     assert (marks[:4].sum(0) == 1).all()
@@ -168,6 +169,6 @@ def test_adding_and_copy_ask_for_what_they_say(monkeypatch):
 
 
 def test_a_gru_that_keeps_begins_with_open_update_gates(monkeypatch):
-    cell = named(monkeypatch, "memory_cells").make(5, 3.0)["GRU"]
+    cell = named(monkeypatch, "support.memory_cells").make(5, 3.0)["GRU"]
     b = np.asarray(cell.init(jax.random.key(0), 2).b)
     assert b.tolist() == [0] * 5 + [3] * 5 + [0] * 5

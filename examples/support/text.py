@@ -7,9 +7,10 @@ import sys
 
 import jax
 import numpy as np
-import packages
 
 from jaxrnn import data, decode
+
+from . import packages
 
 SAMPLERS = {
     "greedy": decode.greedy,

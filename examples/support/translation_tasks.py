@@ -7,12 +7,12 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-import packages
-import pairs
 from sacrebleu import corpus_bleu, corpus_chrf
-from translation_baselines import copied, neighbour, tree
 
 from jaxrnn import data, metrics
+
+from . import packages, pairs
+from .translation_baselines import copied, neighbour, tree
 
 LANGUAGES = ("de", "fr")  # of num2words
 NUMBERS = 10_000  # drawn; one that comes again counts once

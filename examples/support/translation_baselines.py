@@ -9,11 +9,11 @@ import itertools
 import math
 
 import numpy as np
-import pairs
-import writing
 from sklearn.tree import DecisionTreeClassifier
 
 from jaxrnn import data
+
+from . import pairs, writing
 
 ROUNDS = 3  # of alignment
 

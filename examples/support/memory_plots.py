@@ -2,7 +2,8 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
+
+from . import plots
 
 POINTS = 50  # of a learning curve, each the mean over some updates
 

@@ -4,10 +4,11 @@ import calendar
 
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
 from matplotlib.dates import ConciseDateFormatter
-from stock_data import split
-from weather_data import AHEAD, PAST
+
+from . import plots
+from .stock_data import split
+from .weather_data import AHEAD, PAST
 
 DAYS = 60  # of prices in a picture
 

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-import pairs
-import plots
 from matplotlib.ticker import LogLocator
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.neighbors import NearestNeighbors
 
 from jaxrnn import data, decode
+
+from . import pairs, plots
 
 
 class Written(NamedTuple):

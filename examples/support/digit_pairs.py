@@ -2,10 +2,11 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
 from num2words import num2words
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
+
+from . import plots
 
 CAPTIONS = np.array([num2words(number) for number in range(100)])
 NEIGHBOURS = 10_000  # pictures that the nearest neighbour remembers

@@ -3,10 +3,10 @@
 import sys
 
 import numpy as np
-import packages
-import series
 
 from jaxrnn import data
+
+from . import packages, series
 
 PAST, AHEAD = 48, 24  # hours that are read, and that are forecast
 CLOCK = 6  # features of the time, see clock

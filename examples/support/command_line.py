@@ -8,19 +8,6 @@ import tempfile
 from jaxrnn import checkpoint
 
 
-def _name_missing(kind, error, trace):
-    """A package that is missing is named, with what installs it."""
-    if issubclass(kind, ModuleNotFoundError):
-        install = 'pip install -e ".[examples]"'
-        print(f"{error.name} is not installed: {install}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-# Here, as every example imports this module first of all.
-sys.excepthook = _name_missing
-
-
 def make_parser(doc, name):
     """A parser with the options of every example; ``doc`` is shown by --help."""
     parser = argparse.ArgumentParser(

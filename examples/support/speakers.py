@@ -2,7 +2,6 @@
 
 import itertools
 
-import fitting
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +10,8 @@ from sklearn.model_selection import StratifiedKFold
 
 import jaxrnn
 from jaxrnn import data, losses, pooling, train
+
+from . import fitting
 
 FOLDS = 5
 BATCH_SIZE = 24

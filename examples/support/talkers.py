@@ -7,9 +7,10 @@ import char_lm
 import jax
 import jax.numpy as jnp
 import numpy as np
-import word_lm
 
 from jaxrnn import checkpoint, data, metrics
+
+from . import word_lm
 
 
 class Talker(NamedTuple):

@@ -1,8 +1,9 @@
 """The picture of bptt_by_hand.py: a network laid out in time, values and gradients."""
 
 import matplotlib.pyplot as plt
-import plots
 from matplotlib.patches import FancyBboxPatch
+
+from . import plots
 
 HEIGHTS = {"x": 0, "h": 1.9, "y": 3.8, "L": 5.1}
 WIDTH, HEIGHT = 2.4, 0.7  # of a node

@@ -5,7 +5,6 @@ import itertools
 import sys
 import zlib
 
-import fitting
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +13,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 import jaxrnn
 from jaxrnn import losses, metrics, train
+
+from . import fitting
 
 SIDE, CLASSES = 28, 10
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1

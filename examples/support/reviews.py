@@ -4,14 +4,14 @@ import itertools
 
 import jax
 import numpy as np
-import results
-import text
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from jaxrnn import data, metrics
+
+from . import results, text
 
 WINDOW = 5  # words on each side that are the context of one
 

@@ -4,10 +4,10 @@ import sys
 from typing import NamedTuple
 
 import numpy as np
-import packages
-import series
 from scipy import stats
 from sklearn.linear_model import LinearRegression
+
+from . import packages, series
 
 DECAY = 0.94  # of the weights of past squared returns, as in RiskMetrics
 LAGS = 5  # days that the autoregression sees

@@ -2,9 +2,10 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import plots
 
 from jaxrnn import data
+
+from . import plots
 
 LINE = 70  # characters of a line of the picture
 BAR = 4  # marks for a share of 1
