@@ -15,6 +15,7 @@ them to ``jax.jit`` as data. Each field has a Protocol below that says what the
 function gets and returns; the argument names are part of the contract.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ._typing import (
@@ -168,6 +169,24 @@ class AccumulateFn(Protocol):
         ...
 
 
+class CoefficientsFn(Protocol):
+    """``coefficients`` of a cell: its step as a linear map of the state."""
+
+    def __call__(self, params: Params, a_xs: Array) -> tuple[Array, Array]:
+        """The numbers of any number of steps ``state = decay * state_prev + drive``.
+
+        Args:
+            params: parameters of the cell.
+            a_xs: what ``project`` returned, ``(..., A)``.
+
+        Returns:
+            ``(decay, drive)``: ``drive (..., H)``, and ``decay`` that broadcasts to it;
+            the state is one array ``(..., H)``, and the output is the state. Both may
+            be complex: then the state is real, ``(..., 2H)``, real parts first.
+        """
+        ...
+
+
 class Adjoint(NamedTuple):
     """The transpose of a cell, derived by hand."""
 
@@ -205,6 +224,16 @@ class Noise(NamedTuple):
     cell: "Cell"
 
 
+class Derived(NamedTuple):
+    """How the weights of a cell follow from its parameters.
+
+    The cell is ``cell`` with ``weights(params)`` for parameters, in every part.
+    """
+
+    weights: Callable[[Params], Params]
+    cell: "Cell"
+
+
 class Cell(NamedTuple):
     """One step of a recurrence, split into what time orders and what it does not.
 
@@ -212,6 +241,11 @@ class Cell(NamedTuple):
     with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
     ``adjoint`` may be None: ``unroll`` works, ``unroll_bptt`` raises ValueError.
     ``noise`` is what a layer draws if it gets a key; unrolls do not look at it.
+    ``coefficients`` are there if the step is linear in the state, element by element:
+    :func:`jaxrnn.unroll_associative` takes them. ``derived`` is there if the weights
+    are derived of the parameters: an unroll does that once, before its loop. With a
+    ``spatial_shape`` S one input is ``(*B, *S, I)``, and so on for all that the last
+    axis of is said to be features.
     """
 
     init: InitFn
@@ -221,6 +255,9 @@ class Cell(NamedTuple):
     output_size: int
     adjoint: Adjoint | None = None
     noise: Noise | None = None
+    coefficients: CoefficientsFn | None = None
+    derived: Derived | None = None
+    spatial_shape: Shape = ()
 
 
 class UnrollFn(Protocol):

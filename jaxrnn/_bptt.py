@@ -28,7 +28,7 @@ from ._reverse_mode import (
 )
 from ._scan import zeros_like
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import prepare
+from ._unroll import batch_shape, hoisted, prepare
 
 
 def unroll_bptt(
@@ -75,6 +75,7 @@ def unroll_bptt(
     True
     """
     adjoint_of(cell)
+    cell, params = hoisted(cell, params)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     plan = fast_plan(size_of(cell, params, sequence))
     return reverse_mode(cell, plan, reverse, params, sequence)
@@ -127,6 +128,7 @@ def unroll_chunked(
     adjoint_of(cell)
     if chunk_size is not None:
         chunk_size = check_size("chunk_size", chunk_size)
+    cell, params = hoisted(cell, params)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     plan = small_plan(size_of(cell, params, sequence), chunk_size)
     return reverse_mode(cell, plan, reverse, params, sequence)
@@ -176,6 +178,12 @@ def bptt(
     ((5, 20), (7, 3, 2), (3, 5))
     """
     adjoint_of(cell)
+    if cell.derived is not None:
+        inner, weights = cell.derived.cell, cell.derived.weights
+        made, pull_weights = jax.vjp(weights, params)
+        flags = {"mask": mask, "resets": resets, "reverse": reverse}
+        dmade, *others = bptt(inner, made, xs, dys, state, dstate=dstate, **flags)
+        return *pull_weights(dmade), *others
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     plan = fast_plan(size_of(cell, params, sequence))
     (last, ys), kept = forward(cell, plan, reverse, params, sequence)
@@ -188,7 +196,7 @@ def bptt(
     if state is None:
         dfresh = jax.tree.map(jnp.add, dfresh, dstate0)
     _, pull = jax.vjp(
-        lambda params: cell.initial_state(params, dxs.shape[1:-1]), params
+        lambda params: cell.initial_state(params, batch_shape(cell, dxs)[1:]), params
     )
     dparams = jax.tree.map(jnp.add, dparams, *pull(dfresh))
     return dparams, dxs, dstate0

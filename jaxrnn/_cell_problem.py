@@ -74,7 +74,7 @@ def draw(
         noise = random_like(rng, params)
         params = jax.tree.map(lambda p, n: p + 0.3 * n, params, noise)
     shape = (num_steps, batch_size)
-    xs = jnp.asarray(rng.standard_normal((*shape, input_size)))
+    xs = jnp.asarray(rng.standard_normal((*shape, *cell.spatial_shape, input_size)))
     mask, resets = rng.random(shape) < 0.6, rng.random(shape) < 0.4
     # A reset at the first step, and one at a masked step with a valid one behind it.
     mask[0, 0] = resets[0, 0] = True

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ._cell_problem import Comparison, Problem
 from ._sequence_properties import (
+    associative,
     bptt_against_grad,
     finite_differences,
     masks,
@@ -30,23 +31,22 @@ class Property(NamedTuple):
     """A property and what it asks of a cell."""
 
     compare: Callable[[Problem], Iterator[Comparison]]
-    needs_adjoint: bool = False
+    needs: str | None = None  # the field of the cell that must not be None
 
 
 PROPERTIES = {
     "contract": Property(contract),
     "batch rows": Property(batch_rows),
-    "forward against step": Property(forward_against_step, needs_adjoint=True),
-    "backward against jax.vjp of step": Property(
-        backward_against_vjp, needs_adjoint=True
-    ),
+    "forward against step": Property(forward_against_step, needs="adjoint"),
+    "backward against jax.vjp of step": Property(backward_against_vjp, needs="adjoint"),
     "accumulate against jax.vjp of project and step": Property(
-        accumulate_against_vjp, needs_adjoint=True
+        accumulate_against_vjp, needs="adjoint"
     ),
     "streaming": Property(streaming),
     "masks": Property(masks),
     "resets": Property(resets),
     "masks and resets": Property(masks_and_resets),
-    "bptt against jax.grad": Property(bptt_against_grad, needs_adjoint=True),
+    "bptt against jax.grad": Property(bptt_against_grad, needs="adjoint"),
+    "associative scan against unroll": Property(associative, needs="coefficients"),
     "finite differences": Property(finite_differences),
 }

@@ -3,6 +3,7 @@
 Each raises while tracing and names the argument, what was expected and what came.
 """
 
+import math
 import operator
 from typing import Any
 
@@ -28,15 +29,27 @@ def check_size(name: str, value: Any, *, least: int = 1) -> int:
     return size
 
 
-def check_rate(name: str, value: Any) -> float:
-    """Return ``value`` as a probability that is not 1."""
+def _check_number(name: str, value: Any) -> float:
     try:
-        rate = operator.truediv(value, 1)
+        return float(operator.truediv(value, 1))
     except TypeError:
         raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def check_rate(name: str, value: Any) -> float:
+    """Return ``value`` as a probability that is not 1."""
+    rate = _check_number(name, value)
     if not 0 <= rate < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
-    return float(rate)
+    return rate
+
+
+def check_positive(name: str, value: Any) -> float:
+    """Return ``value`` as a finite number above 0."""
+    number = _check_number(name, value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return number
 
 
 def leaf_name(path: tuple[Any, ...]) -> str | None:
@@ -113,6 +126,44 @@ def check_features(name: str, x: Array, size: int, dtype: Any) -> None:
         )
 
 
+def check_images(
+    name: str, x: Array, spatial_shape: Shape, size: int, dtype: Any
+) -> None:
+    """Check that ``x`` is ``(..., *S, size)`` in the dtype of the parameters."""
+    check_features(name, x, size, dtype)
+    space = x.shape[-1 - len(spatial_shape) : -1]
+    if space != spatial_shape:
+        raise ValueError(
+            f"{name} must have the axes of space {spatial_shape} before its channels, "
+            f"got shape {x.shape}"
+        )
+
+
+def check_kernel(kernel_shape: Any, spatial_shape: Any) -> tuple[Shape, Shape]:
+    """Return the sizes of a kernel and of space, one for each axis of space."""
+    kernel = _check_sizes("kernel_shape", kernel_shape)
+    space = _check_sizes("spatial_shape", spatial_shape)
+    if len(kernel) != len(space):
+        raise ValueError(
+            "kernel_shape must have one size for each axis of spatial_shape = "
+            f"{space}, got {kernel}"
+        )
+    if any(size % 2 == 0 for size in kernel):
+        raise ValueError(
+            f"kernel_shape must be odd, so that a kernel has a middle, got {kernel}"
+        )
+    return kernel, space
+
+
+def _check_sizes(name: str, values: Any) -> Shape:
+    """Return ``values`` as one to three sizes."""
+    if not isinstance(values, list | tuple) or not 1 <= len(values) <= 3:
+        raise ValueError(
+            f"{name} must be a tuple of one to three sizes, as (3, 3), got {values!r}"
+        )
+    return tuple(check_size(f"{name}[{i}]", size) for i, size in enumerate(values))
+
+
 def check_array(name: str, value: Any) -> Any:
     """Return ``value`` if it is one array, as outputs are but for ``all_states``."""
     if not jax.tree_util.all_leaves([value]):
@@ -123,9 +174,17 @@ def check_array(name: str, value: Any) -> Any:
     return value
 
 
-def check_sequence(name: str, values: ArrayLike) -> Array:
-    """Return ``values`` as an array of shape ``(T, *B, F)``."""
+def check_sequence(name: str, values: ArrayLike, spatial_shape: Shape = ()) -> Array:
+    """Return ``values`` as an array of shape ``(T, *B, *S, F)``."""
     xs = jnp.asarray(values if isinstance(values, list) else check_array(name, values))
+    if spatial_shape and (
+        xs.ndim < 2 + len(spatial_shape)
+        or xs.shape[-1 - len(spatial_shape) : -1] != spatial_shape
+    ):
+        raise ValueError(
+            f"{name} must have shape (T, *B, *S, F) with S = {spatial_shape}, time "
+            f"first and channels last, got shape {xs.shape}"
+        )
     if xs.ndim < 2:
         raise ValueError(
             f"{name} must have shape (T, *B, F), time first and features last, so at "

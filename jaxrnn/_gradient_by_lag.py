@@ -27,7 +27,7 @@ from ._checks import check_like
 from ._precision import narrow, widen
 from ._scan import zeros_like
 from ._typing import ArrayLike, Params, State
-from ._unroll import Sequence, entering_states, prepare, transition
+from ._unroll import Sequence, batch_shape, entering_states, prepare, transition
 
 
 def scan_by_lag(
@@ -142,9 +142,9 @@ def gradient_by_lag(
         cell, params, sequence, dys, dstate, reverse=reverse
     )
     if state is None:
-        batch_shape = sequence.xs.shape[1:-1]
+        batch = batch_shape(cell, sequence.xs)[1:]
         _, pull = jax.vjp(
-            lambda wide: cell.initial_state(narrow(wide, params), batch_shape),
+            lambda wide: cell.initial_state(narrow(wide, params), batch),
             widen(params),
         )
         (start,) = jax.vmap(pull)(dstates)

@@ -14,7 +14,7 @@ from ._precision import accumulation_dtype
 from ._rows import flat, over_rows
 from ._scan import masked_step
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import prepare
+from ._unroll import batch_shape, prepare
 
 
 class StateGradientNorms(NamedTuple):
@@ -158,14 +158,15 @@ def state_gradient_norms(
     True
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    norms = over_rows(_norm, sequence.xs.ndim - 1)
+    num_axes = len(batch_shape(cell, sequence.xs))
+    norms = over_rows(_norm, num_axes)
     flags = {"mask": mask, "resets": resets, "reverse": reverse}
     by_time = norms(state_gradients(cell, params, xs, dys, state, **flags))
 
     _, _, of_pairs = scan_by_lag(
         cell, params, sequence, dys, None, reverse=reverse, observe=norms
     )
-    has_loss = (jnp.asarray(dys) != 0).any(axis=-1)
+    has_loss = (jnp.asarray(dys) != 0).any(axis=tuple(range(num_axes, jnp.ndim(dys))))
     if sequence.mask is not None:
         has_loss &= sequence.mask
     # Lag l exists for the losses of the step taken l steps after the first, and later.

@@ -11,7 +11,7 @@ from ._checks import check_size
 from ._rows import flat, over_rows
 from ._scan import masked_scan
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import entering_states, prepare, transition
+from ._unroll import batch_shape, entering_states, prepare, transition
 from .initializers import orthogonal
 
 
@@ -106,7 +106,8 @@ def jacobian_spectrum(
         return jax.jacrev(step)(vector)
 
     inputs = (sequence.xs, sequence.mask, sequence.resets)
-    steps = over_rows(jacobian, sequence.xs.ndim - 1)(states, inputs)
+    num_axes = len(batch_shape(cell, sequence.xs))
+    steps = over_rows(jacobian, num_axes)(states, inputs)
     # Products need the order in which the steps are taken.
     order = slice(None, None, -1 if reverse else 1)
     jacobians = _window_products(steps[order], window)[order]
@@ -193,8 +194,8 @@ def lyapunov_exponents(
         frame, r = jnp.linalg.qr(jax.vmap(push, 1, 1)(frame))
         return (unravel(vector), frame), jnp.log(jnp.abs(jnp.diagonal(r)))
 
-    batch_shape = sequence.xs.shape[1:-1]
-    rows = over_rows(row, len(batch_shape))
+    batch = batch_shape(cell, sequence.xs)[1:]
+    rows = over_rows(row, len(batch))
 
     def step(carry, a_x):
         return *rows(*carry, a_x), None
@@ -202,7 +203,7 @@ def lyapunov_exponents(
     # In no direction that a cell might single out, as unit vectors would be for one
     # whose units do not meet; and the same ones first, however many there are.
     frame = orthogonal(jax.random.key(0), (like.size, like.size), like.dtype)
-    frame = jnp.broadcast_to(frame[:, :count], (*batch_shape, like.size, count))
+    frame = jnp.broadcast_to(frame[:, :count], (*batch, like.size, count))
     _, growth, _ = masked_scan(
         step,
         (sequence.state, frame),

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
-from ._checks import check_array, check_cell, check_flags, check_layer, check_like
+from ._checks import check_array, check_cell, check_layer, check_like
 from ._noise import draw_noise
 from ._scan import select, zeros_like
 from ._typing import Array, Params, State
-from ._unroll import unroll
+from ._unroll import batch_shape, unroll
 
 
 def layer(
@@ -55,7 +55,7 @@ def layer(
     def step(params, state, x):
         x = jnp.asarray(x)
         a_x = cell.project(params, x)
-        fresh = cell.initial_state(params, x.shape[:-1])
+        fresh = cell.initial_state(params, batch_shape(cell, x))
         return cell.step(params, check_like("state", state, fresh), a_x)
 
     return Layer(
@@ -315,9 +315,8 @@ def bidirectional(
         for name, each in zip(("forward", "backward"), ys, strict=True):
             check_array(f"outputs of {name}", each)
         merged = merge(*ys)
-        valid = check_flags("mask", mask, merged.shape[:-1])
-        if valid is not None:
-            merged = select(valid, merged, zeros_like(merged))
+        if mask is not None:  # which both have checked
+            merged = select(jnp.asarray(mask), merged, zeros_like(merged))
         return BidirectionalState(*new_states), merged
 
     return Layer(

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell, Noise
+from ._base import Adjoint, Cell, Derived, Noise
 from ._checks import check_cell
 from ._precision import widen
 from ._scan import zeros_like
@@ -63,6 +63,11 @@ def learned_state(cell: Cell) -> Cell:
             draw=lambda key, params, steps: own.draw(key, params.cell, steps),
             cell=learned_state(own.cell),
         )
+
+    def coefficients(params, a_xs):
+        assert cell.coefficients is not None
+        return cell.coefficients(params.cell, a_xs)
+
     return cell._replace(
         init=init,
         initial_state=initial_state,
@@ -70,7 +75,16 @@ def learned_state(cell: Cell) -> Cell:
         step=lambda params, state, a_x: cell.step(params.cell, state, a_x),
         adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint),
         noise=noise,
+        coefficients=None if cell.coefficients is None else coefficients,
+        derived=None if cell.derived is None else _derived(cell.derived),
     )
+
+
+def _derived(inner: Derived) -> Derived:
+    def weights(params):
+        return params._replace(cell=inner.weights(params.cell))
+
+    return Derived(weights, learned_state(inner.cell))
 
 
 def _adjoint(inner: Adjoint) -> Adjoint:

@@ -127,6 +127,8 @@ def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
     return cell._replace(
         step=lambda params, state, a_x: adjoint.forward(params, state, a_x)[:2],
         adjoint=adjoint,
+        coefficients=None,
+        derived=None,
     )
 
 
@@ -134,7 +136,8 @@ def _as_multiplied(residuals: Residual, scale: Array) -> Residual:
     """The residuals with the state as it entered the products."""
     if isinstance(residuals, NoisyResidual):
         return residuals._replace(cell=_as_multiplied(residuals.cell, scale))
-    return residuals._replace(h_prev=residuals.h_prev * scale)
+    h_prev = jax.tree.map(lambda h: h * scale, residuals.h_prev)
+    return residuals._replace(h_prev=h_prev)
 
 
 def _dropping(

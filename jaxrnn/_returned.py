@@ -146,6 +146,8 @@ def _with_output(cell: Cell, output: Callable[[State], Any], *, cell_size: int) 
         output_size=cell_size,
         adjoint=None if cell.adjoint is None else _adjoint(cell, cell.adjoint, output),
         noise=own,
+        coefficients=None,
+        derived=None,
     )
 
 

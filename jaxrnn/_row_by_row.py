@@ -17,7 +17,7 @@ from ._base import Adjoint, Cell
 from ._plan import Plan
 from ._scan import add
 from ._typing import Array, Params, Shape, State
-from ._unroll import Sequence
+from ._unroll import Sequence, batch_shape
 
 
 def run_forward(
@@ -32,7 +32,7 @@ def run_forward(
     run = functools.partial(_chunks.run_forward, cell, adjoint, plan, reverse, params)
     if not plan.by_row:
         return run(sequence)
-    batch = sequence.xs.shape[1:-1]
+    batch = batch_shape(cell, sequence.xs)[1:]
     runs = [run(row) for row in _rows(sequence, batch)]
     states, outputs = zip(*(values for values, _ in runs), strict=True)
     values = _together(states, batch), _together(outputs, batch, axis=1)
@@ -53,7 +53,7 @@ def run_backward(
     run = functools.partial(_chunks.run_backward, cell, adjoint, plan, reverse, params)
     if not plan.by_row:
         return run(sequence, kept, cotangents)
-    batch = sequence.xs.shape[1:-1]
+    batch = batch_shape(cell, sequence.xs)[1:]
     dstate, dys = cotangents
     runs = [
         run(row, row_kept, (_row(dstate, index), _row(dys, index, axis=1)))

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ._associative import unroll_associative
 from ._bptt import bptt
 from ._cell_problem import (
     DIFFERENCES,
@@ -20,8 +21,9 @@ from ._cell_problem import (
     random_like,
 )
 from ._finite_differences import directional_derivatives
+from ._scan import select
 from ._typing import Array
-from ._unroll import unroll
+from ._unroll import batch_shape, unroll
 
 RESULTS = ("state", "ys", "dparams", "dxs", "dstate0")
 
@@ -71,7 +73,7 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
     flags = _flags(problem, mask=mask, resets=resets)
     xs, state = problem.xs, problem.state
     if mask:
-        xs = jnp.where(problem.mask[..., None], xs, jnp.nan)
+        xs = select(problem.mask, xs, jnp.full_like(xs, jnp.nan))
     for reverse, direction in _DIRECTIONS:
         if resets and not reverse:
             # The first row is reset before its first step: its state must not matter.
@@ -130,7 +132,7 @@ def streaming(problem: Problem) -> Iterator[Comparison]:
         yield from compare_all(RESULTS, got, expected, SEQUENCE, options)
 
     def initial(params, xs):
-        batch = xs.shape[1:-1]
+        batch = batch_shape(problem.cell, xs)[1:]
         return unroll_fn(params, xs, problem.cell.initial_state(params, batch))
 
     got, expected = compare(unroll_fn, initial, *args[:2])
@@ -173,6 +175,24 @@ def bptt_against_grad(problem: Problem) -> Iterator[Comparison]:
         got, expected = _by_hand_and_by_jax(problem, **flags, reverse=reverse)
         options = f"{direction}, mask and resets" if flagged else direction
         yield from compare_all(RESULTS[2:], got, expected, SEQUENCE, options)
+
+
+def associative(problem: Problem) -> Iterator[Comparison]:
+    """An associative scan gives the values and gradients of the loop in order."""
+    args = (problem.params, problem.xs, problem.state)
+    for flagged, (reverse, direction) in itertools.product((False, True), _DIRECTIONS):
+        flags = _flags(problem, mask=flagged, resets=flagged)
+
+        def both(*args, flags=flags, reverse=reverse):
+            runs = (
+                functools.partial(run, problem.cell, **flags, reverse=reverse)
+                for run in (unroll_associative, unroll)
+            )
+            return tuple(_values_and_gradients(problem, run, *args) for run in runs)
+
+        got, expected = quick_jit(both)(*args)
+        options = f"{direction}, mask and resets" if flagged else direction
+        yield from compare_all(RESULTS, got, expected, SEQUENCE, options)
 
 
 def _loss(problem: Problem, flags: dict[str, Any], point: Any) -> Array:

@@ -17,7 +17,7 @@ from ._cell_problem import (
     random_like,
 )
 from ._typing import Array, Params, State
-from ._unroll import Sequence, entering_states
+from ._unroll import Sequence, batch_shape, entering_states
 
 
 def adjoint_of(problem: Problem) -> Adjoint:
@@ -41,7 +41,8 @@ def _in_float64(tree: Any) -> Any:
 
 def contract(problem: Problem) -> Iterator[Comparison]:
     """Structures, shapes and dtypes."""
-    cell, batch = problem.cell, problem.xs.shape[1:-1]
+    cell, steps = problem.cell, batch_shape(problem.cell, problem.xs)
+    batch = steps[1:]
     params = jax.eval_shape(
         lambda: cell.init(jax.random.key(0), problem.xs.shape[-1], jnp.float64)
     )
@@ -53,9 +54,11 @@ def contract(problem: Problem) -> Iterator[Comparison]:
     yield Comparison("initial_state", state, _shapes(one, batch), STEP)
     a_x = jax.eval_shape(cell.project, params, problem.xs[0, 0])
     a_xs = jax.eval_shape(cell.project, params, problem.xs)
-    yield Comparison("a_xs", a_xs, _shapes(a_x, problem.xs.shape[:-1]), STEP)
+    yield Comparison("a_xs", a_xs, _shapes(a_x, steps), STEP)
     stepped = jax.eval_shape(cell.step, params, state, _shapes(a_x, batch))
-    y = jax.ShapeDtypeStruct((*batch, cell.output_size), jnp.float64)
+    y = jax.ShapeDtypeStruct(
+        (*batch, *cell.spatial_shape, cell.output_size), jnp.float64
+    )
     yield from compare_all(("state", "y"), stepped, (state, y), STEP)
 
 

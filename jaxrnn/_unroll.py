@@ -8,7 +8,7 @@ from ._base import Cell
 from ._checks import check_cell, check_flags, check_like, check_sequence
 from ._precision import narrow, widen
 from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
-from ._typing import Array, ArrayLike, Params, State
+from ._typing import Array, ArrayLike, Params, Shape, State
 
 
 class Sequence(NamedTuple):
@@ -19,6 +19,19 @@ class Sequence(NamedTuple):
     fresh: State  # what a reset restores
     mask: Array | None  # (T, *B)
     resets: Array | None  # (T, *B), in the order of the scan
+
+
+def hoisted(cell: Cell, params: Params) -> tuple[Cell, Params]:
+    """A cell and parameters of the same steps, without what each step would repeat."""
+    check_cell("cell", cell)
+    if cell.derived is None:
+        return cell, params
+    return hoisted(cell.derived.cell, cell.derived.weights(params))
+
+
+def batch_shape(cell: Cell, inputs: Array) -> Shape:
+    """What is in front of the features, and of the axes of space, of the inputs."""
+    return inputs.shape[: inputs.ndim - 1 - len(cell.spatial_shape)]
 
 
 def prepare(
@@ -32,10 +45,11 @@ def prepare(
 ) -> Sequence:
     """Check the arguments of an unroll and give each its final form."""
     check_cell("cell", cell)
-    inputs = check_sequence("xs", xs)
-    valid = check_flags("mask", mask, inputs.shape[:-1])
-    starts = check_flags("resets", resets, inputs.shape[:-1])
-    fresh = cell.initial_state(params, inputs.shape[1:-1])
+    inputs = check_sequence("xs", xs, cell.spatial_shape)
+    steps = batch_shape(cell, inputs)
+    valid = check_flags("mask", mask, steps)
+    starts = check_flags("resets", resets, steps)
+    fresh = cell.initial_state(params, steps[1:])
     state = fresh if state is None else check_like("state", state, fresh)
     if valid is not None:
         # Garbage times a zero cotangent is garbage: it must not enter the products.
@@ -64,7 +78,7 @@ def transition(
     Returns:
         ``(state, y)``.
     """
-    fresh = cell.initial_state(params, inputs[0].shape[:-1])
+    fresh = cell.initial_state(params, batch_shape(cell, inputs[0]))
 
     def step(state, x):
         return *cell.step(params, state, cell.project(params, x)), None
@@ -149,6 +163,7 @@ def unroll(
     >>> state.shape, ys.shape
     ((3, 5), (7, 3, 5))
     """
+    cell, params = hoisted(cell, params)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     return unroll_sequence(cell, reverse, params, sequence)
 

@@ -10,7 +10,7 @@ from jax import lax
 from ._base import UnrollFn
 from ._checks import check_size
 from ._typing import Array, State
-from ._unroll import Sequence, prepare, unroll_sequence
+from ._unroll import Sequence, hoisted, prepare, unroll_sequence
 
 
 def unroll_with(
@@ -62,6 +62,7 @@ def unroll_with(
     def run(
         cell, params, xs, state=None, *, mask=None, resets=None, reverse=False
     ) -> tuple[State, Array]:
+        cell, params = hoisted(cell, params)
         sequence = prepare(cell, params, xs, state, mask, resets, reverse)
 
         def take(state, part):

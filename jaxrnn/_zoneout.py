@@ -96,6 +96,8 @@ def _zoned_out(cell: Cell, kept: Kept) -> Cell:
     return cell._replace(
         step=step,
         adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint, mix, kept),
+        coefficients=None,
+        derived=None,
     )
 
 

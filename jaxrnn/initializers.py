@@ -28,7 +28,8 @@ def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Ar
 
     Args:
         key: a ``jax.random`` key.
-        shape: ``(fan_in, fan_out)``.
+        shape: ``(fan_in, fan_out)``; for kernels ``(*K, fan_in, fan_out)``, whose size
+            both are multiplied by.
         dtype: floating dtype; None takes JAX's default.
 
     Returns:
@@ -69,7 +70,8 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
         num_gates: G.
 
     Returns:
-        An initialiser of shapes ``(I, G * H)``, which raises ValueError for others.
+        An initialiser of shapes ``(I, G * H)``, or ``(*K, I, G * H)`` for kernels,
+        which raises ValueError for others.
 
     Differs from Keras, whose orthogonal initialiser acts on the concatenation
     ``(H, 4 * H)``: its rows are orthonormal, its gate blocks are not orthogonal.
@@ -81,13 +83,13 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
     """
 
     def init(key, shape, dtype):
-        rows, columns = shape
+        *leading, columns = shape
         if columns % num_gates:
             raise ValueError(
                 f"shape must have a multiple of {num_gates} columns, got {shape}"
             )
-        block = (rows, columns // num_gates)
+        block = (*leading, columns // num_gates)
         keys = jax.random.split(key, num_gates)
-        return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=1)
+        return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=-1)
 
     return init

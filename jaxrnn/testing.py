@@ -105,9 +105,11 @@ def cell_properties(cell: Cell) -> tuple[str, ...]:
     Raises:
         TypeError: ``cell`` is not a :class:`jaxrnn.Cell`.
     """
-    has_adjoint = _check_is_cell("cell", cell).adjoint is not None
+    _check_is_cell("cell", cell)
     return tuple(
-        name for name, p in PROPERTIES.items() if has_adjoint or not p.needs_adjoint
+        name
+        for name, p in PROPERTIES.items()
+        if p.needs is None or getattr(cell, p.needs) is not None
     )
 
 
@@ -187,7 +189,11 @@ def check_cell(
             raise ValueError(
                 f"properties must be among {available} for this cell, got {name!r}"
             )
-    left_out = [name for name in PROPERTIES if name not in available]
+    left_out = [
+        name
+        for name, p in PROPERTIES.items()
+        if p.needs == "adjoint" and name not in available
+    ]
     errors = []
     with jax.enable_x64(True), jax.debug_nans(False):
         if params is not None:

@@ -49,17 +49,88 @@ CELLS = {
     ),
 }
 
-# Variants of these. ``check_cell`` looks at them too; to the engine they are the same.
-VARIANTS = {
+# What the engine's own tests run on; ``check_cell`` looks at the others too.
+BASE = tuple(CELLS)
+
+
+def _heads(make, step, num_heads=2):
+    """Heads of the size asked for, so that all together are larger."""
+    return CellCase(
+        lambda size: jaxrnn.multihead(make, num_heads * size, num_heads),
+        oracles.multihead_step(step),
+    )
+
+
+def _conv(make, step, kernel, space):
+    return CellCase(lambda size: make(size, kernel, space), oracles.conv_step(step))
+
+
+CELLS |= {
     "peephole-lstm": CellCase(jaxrnn.peephole_lstm, oracles.peephole_lstm_step),
     "projected-lstm": CellCase(
         lambda size: jaxrnn.projected_lstm(size + 2, size), oracles.projected_lstm_step
     ),
     "coupled-lstm": CellCase(jaxrnn.coupled_lstm, oracles.coupled_lstm_step),
+    "clipped-lstm": CellCase(
+        lambda size: jaxrnn.lstm(size, cell_clip=0.4), oracles.clipped_lstm_step(0.4)
+    ),
     "layer-norm-lstm": CellCase(jaxrnn.layer_norm_lstm, oracles.layer_norm_lstm_step),
     "layer-norm-gru": CellCase(jaxrnn.layer_norm_gru, oracles.layer_norm_gru_step),
     "mgu": CellCase(jaxrnn.mgu, oracles.mgu_step),
     "janet": CellCase(jaxrnn.janet, oracles.janet_step),
+    "recurrent-highway": CellCase(
+        lambda size: jaxrnn.recurrent_highway(size, depth=3),
+        oracles.recurrent_highway_step,
+    ),
+    "jordan": CellCase(
+        lambda size: jaxrnn.jordan(size + 2, size, output_activation=jnp.tanh),
+        oracles.jordan_step,
+    ),
+    "multihead-elman": _heads(jaxrnn.elman, oracles.elman_step(np.tanh)),
+    "multihead-lstm": _heads(jaxrnn.lstm, oracles.lstm_step),
+    "multihead-gru": _heads(jaxrnn.gru, oracles.gru_step, num_heads=3),
+    "multihead-recurrent-highway": _heads(
+        jaxrnn.recurrent_highway, oracles.recurrent_highway_step
+    ),
+    "slstm": CellCase(jaxrnn.slstm, oracles.slstm_step(oracles.sigmoid)),
+    "slstm-exponential": CellCase(
+        lambda size: jaxrnn.slstm(size, exponential=True), oracles.slstm_step(np.exp)
+    ),
+    "indrnn": CellCase(jaxrnn.indrnn, oracles.indrnn_step),
+    "mingru": CellCase(jaxrnn.mingru, oracles.mingru_step(lambda a: a)),
+    "mingru-tanh": CellCase(
+        lambda size: jaxrnn.mingru(size, activation=jnp.tanh),
+        oracles.mingru_step(np.tanh),
+    ),
+    "minlstm": CellCase(jaxrnn.minlstm, oracles.minlstm_step(lambda a: a)),
+    "minlstm-softplus": CellCase(
+        lambda size: jaxrnn.minlstm(size, activation=jax.nn.softplus),
+        oracles.minlstm_step(lambda a: np.log1p(np.exp(a))),
+    ),
+    "lru": CellCase(jaxrnn.lru, oracles.lru_step),
+    "leaky-integrator": CellCase(
+        lambda size: jaxrnn.leaky_integrator(size, time_constant=4.0),
+        oracles.integrator_step(0.75, 0.25),
+    ),
+    "antisymmetric": CellCase(
+        lambda size: jaxrnn.antisymmetric(size, step_size=0.3, diffusion=0.2),
+        oracles.antisymmetric_step(0.3, 0.2),
+    ),
+    "orthogonal": CellCase(
+        jaxrnn.orthogonal_rnn, oracles.orthogonal_step(oracles.exponential)
+    ),
+    "orthogonal-cayley": CellCase(
+        lambda size: jaxrnn.orthogonal_rnn(size, map_fn=jaxrnn.cayley_transform),
+        oracles.orthogonal_step(oracles.cayley),
+    ),
+    "echo-state": CellCase(
+        lambda size: jaxrnn.echo_state(size, time_constant=2.0),
+        oracles.integrator_step(0.5, 0.5),
+    ),
+    "conv-lstm-1d": _conv(jaxrnn.conv_lstm, oracles.lstm_step, (3,), (4,)),
+    "conv-lstm-2d": _conv(jaxrnn.conv_lstm, oracles.lstm_step, (3, 5), (4, 3)),
+    "conv-gru-2d": _conv(jaxrnn.conv_gru, oracles.gru_step, (1, 3), (2, 4)),
+    "conv-gru-3d": _conv(jaxrnn.conv_gru, oracles.gru_step, (3, 1, 3), (2, 3, 2)),
 }
 
 
@@ -106,20 +177,29 @@ class Problem:
         return {"mask": self.mask, "resets": self.resets}
 
 
+def random_state(key, cell, params, batch):
+    """A state with no zeros in it; a normaliser is as large as one that was reached."""
+    state = random_like(key, cell.initial_state(params, batch))
+    if isinstance(state, jaxrnn.SLSTMState):
+        state = state._replace(n=1 + abs(state.n))
+    return state
+
+
 def problem(
     cell, batch=(B,), dtype=jnp.float64, steps=T, mask=True, resets=True, seed=0
 ):
     keys = jax.random.split(jax.random.key(seed), 7)
     params = random_params(keys[0], cell, dtype)
-    state = random_like(keys[1], cell.initial_state(params, batch))
+    state = random_state(keys[1], cell, params, batch)
     shape = (steps, *batch)
+    places = (*shape, *cell.spatial_shape)
     return Problem(
         params=params,
-        xs=jax.random.normal(keys[2], (*shape, I), dtype),
+        xs=jax.random.normal(keys[2], (*places, I), dtype),
         state=state,
         mask=jax.random.bernoulli(keys[3], 0.7, shape) if mask else None,
         resets=jax.random.bernoulli(keys[4], 0.3, shape) if resets else None,
-        dys=jax.random.normal(keys[5], (*shape, H), dtype),
+        dys=jax.random.normal(keys[5], (*places, cell.output_size), dtype),
         dstate=random_like(keys[6], state),
     )
 

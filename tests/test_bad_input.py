@@ -5,11 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import CELLS, B, H, I, T, problem, random_params
+from cases import BASE, CELLS, B, H, I, T, problem, random_params
 
 import jaxrnn
 
-cells = pytest.mark.parametrize("name", CELLS)
+cells = pytest.mark.parametrize("name", BASE)
 RUNS = {
     "unroll": jaxrnn.unroll,
     "unroll_bptt": jaxrnn.unroll_bptt,

@@ -7,6 +7,7 @@ import jax.flatten_util
 import jax.numpy as jnp
 import pytest
 from cases import (
+    BASE,
     BATCHES,
     CELLS,
     KINDS,
@@ -20,7 +21,7 @@ from cases import (
 
 import jaxrnn
 
-cells = pytest.mark.parametrize("name", CELLS)
+cells = pytest.mark.parametrize("name", BASE)
 kinds = pytest.mark.parametrize("name", KINDS)
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
@@ -50,7 +51,7 @@ def grid():
         yield name, False, True, True, "batch", jnp.float64
         yield name, True, True, True, "unbatched", jnp.float64
         yield name, True, True, False, "two-batch-dims", jnp.float64
-    for name in CELLS:
+    for name in BASE:
         yield name, True, True, False, "batch", jnp.float32
         yield name, False, False, True, "batch", jnp.float32
 

@@ -6,11 +6,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import CELLS, B, H, I, T, assert_close, problem
+from cases import BASE, CELLS, B, H, I, T, assert_close, problem
 
 import jaxrnn
 
-cells = pytest.mark.parametrize("name", CELLS)
+cells = pytest.mark.parametrize("name", BASE)
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
 )

@@ -23,12 +23,12 @@ Accumulated over all steps::
 """
 
 import functools
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from .._activation import Activation, activation_transposed, kept_of
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_features, check_floating, check_size
 from .._precision import (
@@ -43,8 +43,6 @@ from .._precision import (
 )
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal
-
-Activation = Callable[[Array], Array]
 
 
 class ElmanParams(NamedTuple):
@@ -114,8 +112,7 @@ def elman_forward(
     """One step and its residual."""
     a = add_bias(a_x + dot(state, params.w_h), params.b)
     h = activation(a)
-    kept = a if _derivative(activation) is None else None
-    residual = ElmanResidual(h_prev=state, h=h, a=kept)
+    residual = ElmanResidual(h_prev=state, h=h, a=kept_of(activation, a))
     return h, h.astype(params.w_h.dtype), residual
 
 
@@ -130,12 +127,7 @@ def elman_backward(
 ) -> tuple[Array, Array]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
-    derivative = _derivative(activation)
-    if derivative is not None:
-        da = derivative(residual.h) * dh
-    else:
-        _, pull = jax.vjp(activation, residual.a)
-        (da,) = pull(dh)
+    da = activation_transposed(activation, residual.h, residual.a, dh)
     return dot_transposed(da, params.w_h), da
 
 
@@ -149,32 +141,6 @@ def elman_accumulate(
         b=leading_sum(da_xs, params.b),
     )
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
-
-
-def _tanh_derivative(h: Array) -> Array:
-    return 1 - h * h
-
-
-def _relu_derivative(h: Array) -> Array:
-    return (h > 0).astype(h.dtype)
-
-
-def _leaky_relu_derivative(h: Array) -> Array:
-    return jnp.where(h >= 0, jnp.ones_like(h), jnp.full_like(h, 0.01))
-
-
-_DERIVATIVES = [
-    (jnp.tanh, _tanh_derivative),
-    (jax.nn.tanh, _tanh_derivative),
-    (jax.lax.tanh, _tanh_derivative),
-    (jax.nn.relu, _relu_derivative),
-    (jax.nn.leaky_relu, _leaky_relu_derivative),
-]
-
-
-def _derivative(activation: Activation) -> Callable[[Array], Array] | None:
-    """The derivative as a function of ``h``, where there is a formula."""
-    return next((d for known, d in _DERIVATIVES if known is activation), None)
 
 
 def elman(

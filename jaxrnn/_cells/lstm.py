@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_size
+from .._checks import check_features, check_floating, check_positive, check_size
 from .._gate_activation import activate
 from .._precision import (
     Product,
@@ -116,11 +116,14 @@ def lstm_project(params: LSTMParams, xs: Array) -> Array:
 
 
 def lstm_step(
-    params: LSTMParams, state: LSTMState, a_x: Array
+    params: LSTMParams,
+    state: LSTMState,
+    a_x: Array,
+    *,
+    cell_clip: float | None = None,
 ) -> tuple[LSTMState, Array]:
     """One step; the output is the new hidden state."""
-    state, y, _ = lstm_forward(params, state, a_x, dot=dot)
-    return state, y
+    return lstm_forward(params, state, a_x, dot=dot, cell_clip=cell_clip)[:2]
 
 
 def lstm_forward(
@@ -130,12 +133,15 @@ def lstm_forward(
     *,
     dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
+    cell_clip: float | None = None,
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual; dropout may scale the candidate g ``(*B, H)``."""
     h_prev, c_prev = state
     a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
     i, f, g, o = jnp.split(activate(a, NUM_GATES, CANDIDATE), NUM_GATES, axis=-1)
     c = f * c_prev + i * scaled(g, candidate_scale)
+    if cell_clip is not None:
+        c = jnp.clip(c, -cell_clip, cell_clip)
     m = jnp.tanh(c)
     h = o * m
     residual = LSTMResidual(h_prev=h_prev, c_prev=c_prev, i=i, f=f, g=g, o=o)
@@ -150,14 +156,17 @@ def lstm_backward(
     *,
     dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
+    cell_clip: float | None = None,
 ) -> tuple[LSTMState, Array]:
     """Transpose of one step, with the options of :func:`lstm_forward`."""
     _, c_prev, i, f, g, o = residual
     kept = scaled(g, candidate_scale)
     c = f * c_prev + i * kept
-    m = jnp.tanh(c)
+    m = jnp.tanh(c if cell_clip is None else jnp.clip(c, -cell_clip, cell_clip))
     dh = dstate.h + dy.astype(dstate.h.dtype)
     dc = dstate.c + dh * o * (1 - m * m)
+    if cell_clip is not None:
+        dc = jnp.where(abs(c) < cell_clip, dc, 0)
     da_i = dc * kept * i * (1 - i)
     da_f = dc * c_prev * f * (1 - f)
     da_g = scaled(dc * i, candidate_scale) * (1 - g * g)
@@ -182,6 +191,7 @@ def lstm(
     hidden_size: int,
     *,
     forget_bias: float = 1.0,
+    cell_clip: float | None = None,
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> Cell:
@@ -193,6 +203,8 @@ def lstm(
         hidden_size: H.
         forget_bias: initial bias of the forget gate, stored in ``b``; nothing is
             added at run time.
+        cell_clip: largest modulus of an entry of the cell state c, which is clipped;
+            no gradient passes where it is. None clips nothing.
         w_x_init: initialiser of one gate's block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's block ``(H, H)`` of ``w_h``.
 
@@ -200,8 +212,8 @@ def lstm(
         A :class:`Cell` with parameters :class:`LSTMParams`.
 
     Raises:
-        ValueError: ``hidden_size`` is below 1.
-        TypeError: ``hidden_size`` is not an int.
+        ValueError: ``hidden_size`` is below 1, or ``cell_clip`` is not positive.
+        TypeError: ``hidden_size`` is not an int, or ``cell_clip`` not a number.
 
     Differs from ``torch.nn.LSTM`` in having one bias instead of two, whose sum it is,
     and transposed weights; the order of the gates is the same. Differs from Flax in
@@ -220,6 +232,8 @@ def lstm(
     ((3, 5), (3, 5))
     """
     hidden_size = check_size("hidden_size", hidden_size)
+    if cell_clip is not None:
+        cell_clip = check_positive("cell_clip", cell_clip)
     return Cell(
         init=functools.partial(
             lstm_init,
@@ -230,9 +244,11 @@ def lstm(
         ),
         initial_state=lstm_initial_state,
         project=lstm_project,
-        step=lstm_step,
+        step=functools.partial(lstm_step, cell_clip=cell_clip),
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=lstm_forward, backward=lstm_backward, accumulate=lstm_accumulate
+            forward=functools.partial(lstm_forward, cell_clip=cell_clip),
+            backward=functools.partial(lstm_backward, cell_clip=cell_clip),
+            accumulate=lstm_accumulate,
         ),
     )

@@ -1,0 +1,59 @@
+"""Activations of a cell, and their derivatives by formulas where there are any."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array
+
+Activation: TypeAlias = Callable[[Array], Array]
+
+
+def identity(a: Array) -> Array:
+    """``a``."""
+    return a
+
+
+def _tanh_derivative(h: Array) -> Array:
+    return 1 - h * h
+
+
+def _relu_derivative(h: Array) -> Array:
+    return (h > 0).astype(h.dtype)
+
+
+def _leaky_relu_derivative(h: Array) -> Array:
+    return jnp.where(h >= 0, jnp.ones_like(h), jnp.full_like(h, 0.01))
+
+
+_DERIVATIVES = [
+    (jnp.tanh, _tanh_derivative),
+    (jax.nn.tanh, _tanh_derivative),
+    (jax.lax.tanh, _tanh_derivative),
+    (jax.nn.relu, _relu_derivative),
+    (jax.nn.leaky_relu, _leaky_relu_derivative),
+    (identity, jnp.ones_like),
+]
+
+
+def _derivative(activation: Activation) -> Callable[[Array], Array] | None:
+    """The derivative as a function of ``h = s(a)``, where there is a formula."""
+    return next((d for known, d in _DERIVATIVES if known is activation), None)
+
+
+def kept_of(activation: Activation, a: Array) -> Array | None:
+    """What backward needs beside ``s(a)``: nothing, where there is a formula."""
+    return a if _derivative(activation) is None else None
+
+
+def activation_transposed(
+    activation: Activation, h: Array, kept: Array | None, dh: Array
+) -> Array:
+    """``s'(a) * dh``, with ``h = s(a)`` and what :func:`kept_of` gave."""
+    derivative = _derivative(activation)
+    if derivative is not None:
+        return derivative(h) * dh
+    _, pull = jax.vjp(activation, kept)
+    return pull(dh)[0]

@@ -1,0 +1,157 @@
+"""Convolutional GRU: the GRU's gates at every place, of what is around it.
+
+Forward, with ``*`` between an image and a kernel the convolution with zeros around, and
+all else as in :mod:`jaxrnn._cells.gru`::
+
+    a_x = x * W_x                               project
+    a_h = h_prev * W_h + b_h
+
+Backward too; the transposed product is the convolution with the kernel turned around,
+and the gradient of a kernel is the sum over all places::
+
+    dh_prev = dh * z + da_h * turned(W_h)
+    dW_h[r] = sum h_prev[p + r]^T da_h[p]       over steps, rows and places p
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from .._base import Adjoint, Cell
+from .._checks import check_floating, check_kernel, check_size
+from .._convolution import convolve, convolve_transposed, kernel_sum
+from .._precision import accumulation_dtype, leading_sum
+from .._typing import Array, DTypeLike, Key, Shape
+from ..initializers import Initializer, glorot_uniform, per_gate
+from .conv_lstm import conv_project
+from .gru import (
+    NUM_GATES,
+    GRUParams,
+    GRUResidual,
+    gates_and_candidate,
+    gru_backward,
+    gru_forward,
+)
+
+
+def conv_gru_init(
+    key: Key,
+    input_size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    hidden_size: int,
+    kernel_shape: Shape,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = glorot_uniform,
+) -> GRUParams:
+    """Draw the kernels gate by gate; the biases are zero."""
+    input_size = check_size("input_size", input_size)
+    float_dtype = check_floating("dtype", dtype)
+    key_x, key_h = jax.random.split(key)
+    width = NUM_GATES * hidden_size
+    draw_x, draw_h = (per_gate(each, NUM_GATES) for each in (w_x_init, w_h_init))
+    return GRUParams(
+        w_x=draw_x(key_x, (*kernel_shape, input_size, width), float_dtype),
+        w_h=draw_h(key_h, (*kernel_shape, hidden_size, width), float_dtype),
+        b=jnp.zeros((width,), float_dtype),
+        b_h=jnp.zeros((width,), float_dtype),
+    )
+
+
+def conv_gru_initial_state(
+    params: GRUParams, batch_shape: Shape = (), *, spatial_shape: Shape
+) -> Array:
+    """Zeros ``(*B, *S, H)``."""
+    shape = (*batch_shape, *spatial_shape, params.w_h.shape[-2])
+    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
+
+
+def conv_gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
+    """One step; the output is the new state."""
+    return gru_forward(params, state, a_x, dot=convolve)[:2]
+
+
+def conv_gru_accumulate(
+    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
+) -> tuple[GRUParams, Array]:
+    """Kernel gradients of all steps, and the transpose of ``project``."""
+    da_rz, da_n = gates_and_candidate(da_xs)
+    da_hs = jnp.concatenate([da_rz, residuals.r * da_n], axis=-1)
+    dparams = GRUParams(
+        w_x=kernel_sum(xs, da_xs, params.w_x),
+        w_h=kernel_sum(residuals.h_prev, da_hs, params.w_h),
+        b=leading_sum(da_xs, params.b),
+        b_h=leading_sum(da_hs, params.b_h),
+    )
+    return dparams, convolve_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def conv_gru(
+    hidden_size: int,
+    kernel_shape: Sequence[int],
+    spatial_shape: Sequence[int],
+    *,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = glorot_uniform,
+) -> Cell:
+    """Convolutional GRU in one, two or three dimensions, reset after the product.
+
+    Inputs are ``(*B, *S, I)``, channels last, and outputs ``(*B, *S, H)``, which are
+    the state. The convolution of the input is one for all steps, before the loop.
+
+    Args:
+        hidden_size: H, the number of channels.
+        kernel_shape: K, an odd size for each axis of space.
+        spatial_shape: S, the sizes of these axes. No parameter depends on it.
+        w_x_init: initialiser of one gate's kernel ``(*K, I, H)`` of ``w_x``.
+        w_h_init: initialiser of one gate's kernel ``(*K, H, H)`` of ``w_h``.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`GRUParams`: ``w_x (*K, I, 3H)``,
+        ``w_h (*K, H, 3H)``, ``b (3H,)`` and ``b_h (3H,)``; gates in the order r, z, n.
+
+    Raises:
+        ValueError: a size is below 1 or a kernel even, or there are not as many in
+            ``kernel_shape`` as in ``spatial_shape``, one to three.
+        TypeError: a size is not an int.
+
+    The paper resets before the product; this is the GRU of torch and cuDNN, whose two
+    products of a step are one. torch, Keras and Flax have no such cell.
+
+    References:
+        Ballas et al., Delving deeper into convolutional networks for learning video
+        representations, 2016.
+
+    >>> cell = conv_gru(5, kernel_shape=(3,), spatial_shape=(8,))
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state = cell.initial_state(params, (4,))
+    >>> signals = jnp.ones((4, 8, 2))
+    >>> state, y = cell.step(params, state, cell.project(params, signals))
+    >>> params.w_h.shape, y.shape
+    ((3, 5, 15), (4, 8, 5))
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    kernel, space = check_kernel(kernel_shape, spatial_shape)
+    return Cell(
+        init=functools.partial(
+            conv_gru_init,
+            hidden_size=hidden_size,
+            kernel_shape=kernel,
+            w_x_init=w_x_init,
+            w_h_init=w_h_init,
+        ),
+        initial_state=functools.partial(conv_gru_initial_state, spatial_shape=space),
+        project=functools.partial(conv_project, spatial_shape=space),
+        step=conv_gru_step,
+        output_size=hidden_size,
+        adjoint=Adjoint(
+            forward=functools.partial(gru_forward, dot=convolve),
+            backward=functools.partial(
+                gru_backward, dot_transposed=convolve_transposed
+            ),
+            accumulate=conv_gru_accumulate,
+        ),
+        spatial_shape=space,
+    )

@@ -1,0 +1,169 @@
+"""Convolutional LSTM: the LSTM's gates at every place, of what is around it.
+
+Forward, with ``*`` between an image and a kernel the convolution with zeros around, and
+all else as in :mod:`jaxrnn._cells.lstm`::
+
+    a_x = x * W_x                               project
+    a_i, a_f, a_g, a_o = split(a_x + h_prev * W_h + b)
+
+Backward too; the transposed product is the convolution with the kernel turned around,
+and the gradient of a kernel is the sum over all places::
+
+    dh_prev = da * turned(W_h)
+    dW_h[r] = sum h_prev[p + r]^T da[p]         over steps, rows and places p
+"""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from .._base import Adjoint, Cell
+from .._checks import check_floating, check_images, check_kernel, check_size
+from .._convolution import convolve, convolve_transposed, kernel_sum
+from .._precision import accumulation_dtype, leading_sum
+from .._typing import Array, DTypeLike, Key, Shape
+from ..initializers import Initializer, glorot_uniform, per_gate
+from .lstm import (
+    NUM_GATES,
+    LSTMParams,
+    LSTMResidual,
+    LSTMState,
+    lstm_backward,
+    lstm_forward,
+)
+
+
+def conv_lstm_init(
+    key: Key,
+    input_size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    hidden_size: int,
+    kernel_shape: Shape,
+    forget_bias: float = 1.0,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = glorot_uniform,
+) -> LSTMParams:
+    """Draw the kernels gate by gate; the bias is zero but for the forget gate."""
+    input_size = check_size("input_size", input_size)
+    float_dtype = check_floating("dtype", dtype)
+    key_x, key_h = jax.random.split(key)
+    width = NUM_GATES * hidden_size
+    draw_x, draw_h = (per_gate(each, NUM_GATES) for each in (w_x_init, w_h_init))
+    b = jnp.zeros((width,), float_dtype)
+    return LSTMParams(
+        w_x=draw_x(key_x, (*kernel_shape, input_size, width), float_dtype),
+        w_h=draw_h(key_h, (*kernel_shape, hidden_size, width), float_dtype),
+        b=b.at[hidden_size : 2 * hidden_size].set(forget_bias),
+    )
+
+
+def conv_lstm_initial_state(
+    params: LSTMParams, batch_shape: Shape = (), *, spatial_shape: Shape
+) -> LSTMState:
+    """Zeros, each ``(*B, *S, H)``."""
+    shape = (*batch_shape, *spatial_shape, params.w_h.shape[-2])
+    zeros = jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
+    return LSTMState(h=zeros, c=zeros)
+
+
+def conv_project(params: LSTMParams, xs: Array, *, spatial_shape: Shape) -> Array:
+    """``xs * W_x``, shape ``(..., *S, 4H)``."""
+    check_images("xs", xs, spatial_shape, params.w_x.shape[-2], params.w_x.dtype)
+    return convolve(xs, params.w_x)
+
+
+def conv_lstm_step(
+    params: LSTMParams, state: LSTMState, a_x: Array
+) -> tuple[LSTMState, Array]:
+    """One step; the output is the new hidden state."""
+    return lstm_forward(params, state, a_x, dot=convolve)[:2]
+
+
+def conv_lstm_accumulate(
+    params: LSTMParams, xs: Array, residuals: LSTMResidual, da_xs: Array
+) -> tuple[LSTMParams, Array]:
+    """Kernel gradients of all steps, and the transpose of ``project``."""
+    dparams = LSTMParams(
+        w_x=kernel_sum(xs, da_xs, params.w_x),
+        w_h=kernel_sum(residuals.h_prev, da_xs, params.w_h),
+        b=leading_sum(da_xs, params.b),
+    )
+    return dparams, convolve_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def conv_lstm(
+    hidden_size: int,
+    kernel_shape: Sequence[int],
+    spatial_shape: Sequence[int],
+    *,
+    forget_bias: float = 1.0,
+    w_x_init: Initializer = glorot_uniform,
+    w_h_init: Initializer = glorot_uniform,
+) -> Cell:
+    """Convolutional LSTM in one, two or three dimensions.
+
+    Inputs are ``(*B, *S, I)``, channels last, and outputs ``h (*B, *S, H)``: sequences
+    of signals, images or volumes. The state is ``LSTMState(h, c)`` of such arrays. The
+    convolution of the input is one for all steps, before the loop.
+
+    Args:
+        hidden_size: H, the number of channels.
+        kernel_shape: K, an odd size for each axis of space.
+        spatial_shape: S, the sizes of these axes. No parameter depends on it: a cell of
+            another shape takes the same ones.
+        forget_bias: initial bias of the forget gate, stored in ``b``.
+        w_x_init: initialiser of one gate's kernel ``(*K, I, H)`` of ``w_x``.
+        w_h_init: initialiser of one gate's kernel ``(*K, H, H)`` of ``w_h``.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`LSTMParams`: ``w_x (*K, I, 4H)``,
+        ``w_h (*K, H, 4H)`` and ``b (4H,)``; gates in the order i, f, g, o.
+
+    Raises:
+        ValueError: a size is below 1 or a kernel even, or there are not as many in
+            ``kernel_shape`` as in ``spatial_shape``, one to three.
+        TypeError: a size is not an int.
+
+    The paper has peepholes; this has none, as Keras's ``ConvLSTM2D``. That one can
+    stride and leave out the border in the input's convolution; Flax's ``ConvLSTMCell``
+    has the order of the state ``(c, h)``.
+
+    References:
+        Shi et al., Convolutional LSTM network: a machine learning approach for
+        precipitation nowcasting, 2015.
+
+    >>> cell = conv_lstm(5, kernel_shape=(3, 3), spatial_shape=(8, 6))
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state = cell.initial_state(params, (4,))
+    >>> images = jnp.ones((4, 8, 6, 2))
+    >>> state, y = cell.step(params, state, cell.project(params, images))
+    >>> params.w_h.shape, y.shape
+    ((3, 3, 5, 20), (4, 8, 6, 5))
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    kernel, space = check_kernel(kernel_shape, spatial_shape)
+    return Cell(
+        init=functools.partial(
+            conv_lstm_init,
+            hidden_size=hidden_size,
+            kernel_shape=kernel,
+            forget_bias=forget_bias,
+            w_x_init=w_x_init,
+            w_h_init=w_h_init,
+        ),
+        initial_state=functools.partial(conv_lstm_initial_state, spatial_shape=space),
+        project=functools.partial(conv_project, spatial_shape=space),
+        step=conv_lstm_step,
+        output_size=hidden_size,
+        adjoint=Adjoint(
+            forward=functools.partial(lstm_forward, dot=convolve),
+            backward=functools.partial(
+                lstm_backward, dot_transposed=convolve_transposed
+            ),
+            accumulate=conv_lstm_accumulate,
+        ),
+        spatial_shape=space,
+    )

@@ -1,0 +1,188 @@
+"""The independently recurrent network: each unit sees its own past alone.
+
+Forward, with ``s`` any activation::
+
+    a_x = x W_x                                 project
+    a   = a_x + u * h_prev + b
+    h   = s(a)
+    y   = h
+
+Backward, with ``dh = dh' + dy``, ``dh'`` the cotangent of ``h`` from later::
+
+    da      = s'(a) * dh
+    dh_prev = da * u
+
+Accumulated over all steps::
+
+    dW_x = sum x^T da        du = sum h_prev * da
+    db   = sum da            dx = da W_x^T
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._activation import Activation, activation_transposed, kept_of
+from .._base import Adjoint, Cell
+from .._checks import check_activation, check_features, check_floating, check_size
+from .._precision import (
+    accumulation_dtype,
+    add_bias,
+    dot,
+    dot_transposed,
+    leading_sum,
+    outer_sum,
+)
+from .._typing import Array, DTypeLike, Key, Shape
+from ..initializers import Initializer, glorot_uniform
+from .elman import ElmanResidual
+
+
+class IndRNNParams(NamedTuple):
+    """Parameters of :func:`indrnn`."""
+
+    w_x: Array  # (I, H)
+    u: Array  # (H,), what each unit takes of its own past
+    b: Array  # (H,)
+
+
+def indrnn_init(
+    key: Key,
+    input_size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    hidden_size: int,
+    w_x_init: Initializer = glorot_uniform,
+    u_init: Initializer = jax.random.uniform,
+) -> IndRNNParams:
+    """Draw the weights; the bias is zero."""
+    input_size = check_size("input_size", input_size)
+    float_dtype = check_floating("dtype", dtype)
+    key_x, key_u = jax.random.split(key)
+    return IndRNNParams(
+        w_x=w_x_init(key_x, (input_size, hidden_size), float_dtype),
+        u=u_init(key_u, (hidden_size,), float_dtype),
+        b=jnp.zeros((hidden_size,), float_dtype),
+    )
+
+
+def indrnn_initial_state(params: IndRNNParams, batch_shape: Shape = ()) -> Array:
+    """Zeros ``(*B, H)``."""
+    dtype = accumulation_dtype(params.u.dtype)
+    return jnp.zeros((*batch_shape, *params.u.shape), dtype)
+
+
+def indrnn_project(params: IndRNNParams, xs: Array) -> Array:
+    """``xs W_x``, shape ``(..., H)``."""
+    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
+    return dot(xs, params.w_x)
+
+
+def indrnn_step(
+    params: IndRNNParams,
+    state: Array,
+    a_x: Array,
+    *,
+    activation: Activation = jax.nn.relu,
+) -> tuple[Array, Array]:
+    """One step; the output is the new state."""
+    return indrnn_forward(params, state, a_x, activation=activation)[:2]
+
+
+def indrnn_forward(
+    params: IndRNNParams,
+    state: Array,
+    a_x: Array,
+    *,
+    activation: Activation = jax.nn.relu,
+) -> tuple[Array, Array, ElmanResidual]:
+    """One step and its residual."""
+    a = add_bias(a_x + state * params.u.astype(state.dtype), params.b)
+    h = activation(a)
+    residual = ElmanResidual(h_prev=state, h=h, a=kept_of(activation, a))
+    return h, h.astype(params.u.dtype), residual
+
+
+def indrnn_backward(
+    params: IndRNNParams,
+    residual: ElmanResidual,
+    dstate: Array,
+    dy: Array,
+    *,
+    activation: Activation = jax.nn.relu,
+) -> tuple[Array, Array]:
+    """Transpose of one step."""
+    dh = dstate + dy.astype(dstate.dtype)
+    da = activation_transposed(activation, residual.h, residual.a, dh)
+    return da * params.u.astype(da.dtype), da
+
+
+def indrnn_accumulate(
+    params: IndRNNParams, xs: Array, residuals: ElmanResidual, da_xs: Array
+) -> tuple[IndRNNParams, Array]:
+    """Weight gradients of all steps, and the transpose of ``project``."""
+    dparams = IndRNNParams(
+        w_x=outer_sum(xs, da_xs, params.w_x),
+        u=leading_sum(residuals.h_prev * da_xs, params.u),
+        b=leading_sum(da_xs, params.b),
+    )
+    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def indrnn(
+    hidden_size: int,
+    *,
+    activation: Activation = jax.nn.relu,
+    w_x_init: Initializer = glorot_uniform,
+    u_init: Initializer = jax.random.uniform,
+) -> Cell:
+    """Independently recurrent network: ``h = s(x W_x + u * h_prev + b)``.
+
+    The state is ``h (*B, H)`` and so is the output. No unit sees another's past: what
+    they have to say to each other, a second layer hears.
+
+    Args:
+        hidden_size: H.
+        activation: s, any function of arrays.
+        w_x_init: initialiser of ``w_x (I, H)``.
+        u_init: initialiser of ``u (H,)``; the default is uniform between 0 and 1. For
+            memory over T steps the paper keeps ``|u|`` at or below ``2^(1/T)``.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`IndRNNParams`.
+
+    Raises:
+        ValueError: ``hidden_size`` is below 1.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+
+    torch, Keras and Flax have no such cell.
+
+    References:
+        Li et al., Independently recurrent neural network (IndRNN): building a longer
+        and deeper RNN, 2018.
+
+    >>> cell = indrnn(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state = cell.initial_state(params, (3,))
+    >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))
+    >>> params.u.shape, y.shape
+    ((5,), (3, 5))
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    check_activation("activation", activation)
+    return Cell(
+        init=functools.partial(
+            indrnn_init, hidden_size=hidden_size, w_x_init=w_x_init, u_init=u_init
+        ),
+        initial_state=indrnn_initial_state,
+        project=indrnn_project,
+        step=functools.partial(indrnn_step, activation=activation),
+        output_size=hidden_size,
+        adjoint=Adjoint(
+            forward=functools.partial(indrnn_forward, activation=activation),
+            backward=functools.partial(indrnn_backward, activation=activation),
+            accumulate=indrnn_accumulate,
+        ),
+    )

@@ -1,0 +1,210 @@
+"""minGRU: a gated recurrent unit whose gate sees the input alone.
+
+Forward, with ``s`` the logistic sigmoid, ``g`` any activation, and blocks in the order
+z, n::
+
+    a_x = x W_x                                 project
+    z   = s(a_x_z + b_z)
+    n   = g(a_x_n + b_n)
+    h   = (1 - z) * h_prev + z * n
+    y   = h
+
+Backward, with ``dh = dh' + dy``, ``dh'`` the cotangent of ``h`` from later::
+
+    da_z    = dh * (n - h_prev) * z * (1 - z)
+    da_n    = g'(a_n) * dh * z
+    dh_prev = dh * (1 - z)
+
+Accumulated over all steps::
+
+    dW_x = sum x^T da        db = sum da        dx = da W_x^T
+
+As no product with ``h_prev`` is in a step, it is linear: ``1 - z`` is the decay and
+``z * n`` the drive of :func:`jaxrnn.unroll_associative`.
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from .._activation import Activation, activation_transposed, identity, kept_of
+from .._base import Adjoint, Cell
+from .._checks import check_activation, check_features, check_floating, check_size
+from .._precision import (
+    accumulation_dtype,
+    add_bias,
+    dot,
+    dot_transposed,
+    leading_sum,
+    outer_sum,
+)
+from .._typing import Array, DTypeLike, Key, Shape
+from ..initializers import Initializer, glorot_uniform, per_gate
+
+NUM_GATES = 2
+
+
+class MinGRUParams(NamedTuple):
+    """Parameters of :func:`mingru`; blocks in the order z, n."""
+
+    w_x: Array  # (I, 2H)
+    b: Array  # (2H,)
+
+
+class MinGRUResidual(NamedTuple):
+    """What the backward pass of a step needs."""
+
+    h_prev: Array  # (*B, H), as all below
+    z: Array
+    n: Array
+    a_n: Array | None  # None where the derivative has a formula in n
+
+
+def mingru_init(
+    key: Key,
+    input_size: int,
+    dtype: DTypeLike | None = None,
+    *,
+    hidden_size: int,
+    w_x_init: Initializer = glorot_uniform,
+) -> MinGRUParams:
+    """Draw the weights block by block; the bias is zero."""
+    input_size = check_size("input_size", input_size)
+    float_dtype = check_floating("dtype", dtype)
+    shape = (input_size, NUM_GATES * hidden_size)
+    return MinGRUParams(
+        w_x=per_gate(w_x_init, NUM_GATES)(key, shape, float_dtype),
+        b=jnp.zeros(shape[1:], float_dtype),
+    )
+
+
+def mingru_initial_state(params: MinGRUParams, batch_shape: Shape = ()) -> Array:
+    """Zeros ``(*B, H)``."""
+    shape = (*batch_shape, params.b.shape[0] // NUM_GATES)
+    return jnp.zeros(shape, accumulation_dtype(params.b.dtype))
+
+
+def mingru_project(params: MinGRUParams, xs: Array) -> Array:
+    """``xs W_x``, shape ``(..., 2H)``."""
+    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
+    return dot(xs, params.w_x)
+
+
+def _split(params: MinGRUParams, a_x: Array) -> list[Array]:
+    return jnp.split(add_bias(a_x, params.b), NUM_GATES, axis=-1)
+
+
+def mingru_coefficients(
+    params: MinGRUParams, a_xs: Array, *, activation: Activation = identity
+) -> tuple[Array, Array]:
+    """``1 - z`` and ``z * n`` of all steps."""
+    a_z, a_n = _split(params, a_xs)
+    return jax.nn.sigmoid(-a_z), jax.nn.sigmoid(a_z) * activation(a_n)
+
+
+def mingru_step(
+    params: MinGRUParams,
+    state: Array,
+    a_x: Array,
+    *,
+    activation: Activation = identity,
+) -> tuple[Array, Array]:
+    """One step; the output is the new state."""
+    return mingru_forward(params, state, a_x, activation=activation)[:2]
+
+
+def mingru_forward(
+    params: MinGRUParams,
+    state: Array,
+    a_x: Array,
+    *,
+    activation: Activation = identity,
+) -> tuple[Array, Array, MinGRUResidual]:
+    """One step and its residual."""
+    a_z, a_n = _split(params, a_x)
+    z, n = jax.nn.sigmoid(a_z), activation(a_n)
+    h = (1 - z) * state + z * n
+    residual = MinGRUResidual(h_prev=state, z=z, n=n, a_n=kept_of(activation, a_n))
+    return h, h.astype(params.b.dtype), residual
+
+
+def mingru_backward(
+    params: MinGRUParams,
+    residual: MinGRUResidual,
+    dstate: Array,
+    dy: Array,
+    *,
+    activation: Activation = identity,
+) -> tuple[Array, Array]:
+    """Transpose of one step."""
+    h_prev, z, n, a_n = residual
+    dh = dstate + dy.astype(dstate.dtype)
+    da_z = dh * (n - h_prev) * z * (1 - z)
+    da_n = activation_transposed(activation, n, a_n, dh * z)
+    return dh * (1 - z), jnp.concatenate([da_z, da_n], axis=-1)
+
+
+def mingru_accumulate(
+    params: MinGRUParams, xs: Array, residuals: MinGRUResidual, da_xs: Array
+) -> tuple[MinGRUParams, Array]:
+    """Weight gradients of all steps, and the transpose of ``project``."""
+    dparams = MinGRUParams(
+        w_x=outer_sum(xs, da_xs, params.w_x), b=leading_sum(da_xs, params.b)
+    )
+    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+
+
+def mingru(
+    hidden_size: int,
+    *,
+    activation: Activation = identity,
+    w_x_init: Initializer = glorot_uniform,
+) -> Cell:
+    """minGRU: ``h = (1 - z) h_prev + z n``, with gate and candidate of the input alone.
+
+    The state is ``h (*B, H)`` and so is the output. A step is linear in the state:
+    :func:`jaxrnn.unroll_associative` runs it without a loop over time.
+
+    Args:
+        hidden_size: H.
+        activation: g of the candidate, any function of arrays; by default there is
+            none, as in the paper's vanilla form. Its form in logarithms needs a
+            positive one.
+        w_x_init: initialiser of one block ``(I, H)`` of ``w_x``.
+
+    Returns:
+        A :class:`Cell` with parameters :class:`MinGRUParams`.
+
+    Raises:
+        ValueError: ``hidden_size`` is below 1.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+
+    torch, Keras and Flax have no such cell.
+
+    References:
+        Feng et al., Were RNNs all we needed?, 2024.
+
+    >>> cell = mingru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state = cell.initial_state(params, (3,))
+    >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))
+    >>> params.w_x.shape, y.shape
+    ((2, 10), (3, 5))
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    check_activation("activation", activation)
+    return Cell(
+        init=functools.partial(mingru_init, hidden_size=hidden_size, w_x_init=w_x_init),
+        initial_state=mingru_initial_state,
+        project=mingru_project,
+        step=functools.partial(mingru_step, activation=activation),
+        output_size=hidden_size,
+        adjoint=Adjoint(
+            forward=functools.partial(mingru_forward, activation=activation),
+            backward=functools.partial(mingru_backward, activation=activation),
+            accumulate=mingru_accumulate,
+        ),
+        coefficients=functools.partial(mingru_coefficients, activation=activation),
+    )

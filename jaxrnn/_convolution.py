@@ -1,0 +1,51 @@
+"""Convolutions over the axes of space of a state, as products of a cell."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._precision import accumulation_dtype
+from ._typing import Array
+
+SPACE = "xyz"
+
+
+def _numbers(num_axes: int) -> tuple[str, str, str]:
+    space = SPACE[:num_axes]
+    return f"N{space}C", f"{space}IO", f"N{space}C"
+
+
+def convolve(x: Array, w: Array) -> Array:
+    """``x (..., *S, C)`` by ``w (*K, C, O)``, odd K, zeros around: ``(..., *S, O)``.
+
+    Operands in the dtype of ``w``, sums in the wider one.
+    """
+    space = w.ndim - 2
+    rows = x.astype(w.dtype).reshape(-1, *x.shape[-space - 1 :])
+    made = lax.conv_general_dilated(
+        rows,
+        w,
+        (1,) * space,
+        "SAME",
+        dimension_numbers=_numbers(space),
+        preferred_element_type=accumulation_dtype(w.dtype),
+    )
+    return made.reshape(*x.shape[:-1], w.shape[-1])
+
+
+def convolve_transposed(da: Array, w: Array) -> Array:
+    """Pulls a cotangent ``(..., *S, O)`` back through :func:`convolve`.
+
+    The convolution with the kernel turned around, and its channels exchanged.
+    """
+    axes = tuple(range(w.ndim - 2))
+    return convolve(da, jnp.flip(w, axes).swapaxes(-1, -2))
+
+
+def kernel_sum(xs: Array, das: Array, like: Array) -> Array:
+    """The gradient of a kernel ``like``: the sum over all rows and places."""
+    wide = like.astype(accumulation_dtype(like.dtype))
+    # A convolution is linear in its kernel: nothing of the values is used here.
+    xs, das = xs.astype(wide.dtype), das.astype(wide.dtype)
+    transposed = jax.linear_transpose(lambda w: convolve(xs, w), wide)
+    return transposed(das)[0].astype(like.dtype)

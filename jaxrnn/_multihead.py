@@ -1,0 +1,156 @@
+"""Several cells side by side, as one: recurrence that is block-diagonal."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Adjoint, Cell
+from ._checks import check_cell, check_size
+from ._typing import Array, Params
+
+
+def multihead(
+    make_cell: Callable[[int], Cell], hidden_size: int, num_heads: int
+) -> Cell:
+    """A cell of several heads: smaller cells that see the same input.
+
+    The recurrent weights are block-diagonal: no head sees another's past. All heads
+    take a step together, each product being one over all of them; there are
+    ``num_heads`` times fewer recurrent weights than in one cell of ``hidden_size``.
+
+    Args:
+        make_cell: makes a cell of a size, as ``jaxrnn.lstm`` does, or a function around
+            it that sets options.
+        hidden_size: H, the size of all heads together.
+        num_heads: N, which divides H.
+
+    Returns:
+        A :class:`Cell` whose parameters are those of a head with an axis ``(N, ...)``
+        more, in front; the leaves of the state are ``(*B, N, ...)``, and the output is
+        that of all heads side by side, ``(*B, H)``.
+
+    Raises:
+        ValueError: a size is below 1, or ``num_heads`` does not divide ``hidden_size``;
+            or the cells draw noise: wrap what is made, not what makes it.
+        TypeError: a size is not an int, or ``make_cell`` makes no cell.
+
+    References:
+        Beck et al., xLSTM: extended long short-term memory, 2024, for sLSTM. Kuchaiev
+        and Ginsburg, Factorization tricks for LSTM networks, 2017 (group LSTM).
+
+    >>> import jax.numpy as jnp, jaxrnn
+    >>> cell = multihead(jaxrnn.lstm, 6, num_heads=2)
+    >>> params = cell.init(jax.random.key(0), 4)
+    >>> state, ys = jaxrnn.unroll_bptt(cell, params, jnp.ones((7, 3, 4)))
+    >>> params.w_h.shape, state.c.shape, ys.shape
+    ((2, 3, 12), (3, 2, 3), (7, 3, 6))
+    """
+    hidden_size = check_size("hidden_size", hidden_size)
+    num_heads = check_size("num_heads", num_heads)
+    if hidden_size % num_heads:
+        raise ValueError(
+            f"num_heads must divide hidden_size = {hidden_size}, got {num_heads}"
+        )
+    head = check_cell("make_cell(size)", make_cell(hidden_size // num_heads))
+    if head.noise is not None:
+        raise ValueError(
+            "make_cell must make cells that draw no noise, got one that does: put the "
+            "dropout around the cell of all heads"
+        )
+    axes = _Axes(head)
+
+    def init(key, input_size, dtype=None):
+        keys = jax.random.split(key, num_heads)
+        return jax.vmap(lambda key: head.init(key, input_size, dtype))(keys)
+
+    def initial_state(params, batch_shape=()):
+        run = jax.vmap(
+            lambda params: head.initial_state(params, batch_shape),
+            out_axes=axes.state,
+        )
+        return run(params)
+
+    def project(params, xs):
+        return _side_by_side(jax.vmap(head.project, (0, None), -2)(params, xs))
+
+    def step(params, state, a_x):
+        run = jax.vmap(head.step, (0, axes.state, -2), (axes.state, -2))
+        state, y = run(params, state, _by_head(a_x, num_heads))
+        return state, _side_by_side(y)
+
+    return Cell(
+        init=init,
+        initial_state=initial_state,
+        project=project,
+        step=step,
+        output_size=num_heads * head.output_size,
+        adjoint=None
+        if head.adjoint is None
+        else _adjoint(head.adjoint, num_heads, axes),
+    )
+
+
+def _side_by_side(values: Array) -> Array:
+    return values.reshape(*values.shape[:-2], -1)
+
+
+def _by_head(values: Array, num_heads: int) -> Array:
+    return values.reshape(*values.shape[:-1], num_heads, -1)
+
+
+class _Axes:
+    """Where the axis of the heads is, counted from the end: behind the batch."""
+
+    def __init__(self, head: Cell) -> None:
+        def shapes(key):
+            params = head.init(key, 1)
+            state = head.initial_state(params)
+            a_x = head.project(params, jnp.zeros((1,), _dtype(params)))
+            if head.adjoint is None:
+                return state, None, None
+            _, y, residual = head.adjoint.forward(params, state, a_x)
+            _, da = head.adjoint.backward(params, residual, state, y)
+            return state, residual, da
+
+        found = jax.eval_shape(shapes, jax.random.key(0))
+        self.state, self.residual, self.da = jax.tree.map(
+            lambda leaf: -leaf.ndim - 1, found
+        )
+
+
+def _dtype(params: Params) -> Any:
+    """Of the parameters, and so of the inputs."""
+    return jax.tree.leaves(params)[0].dtype
+
+
+def _adjoint(inner: Adjoint, num_heads: int, axes: _Axes) -> Adjoint:
+    def forward(params, state, a_x):
+        run = jax.vmap(
+            inner.forward, (0, axes.state, -2), (axes.state, -2, axes.residual)
+        )
+        state, y, residual = run(params, state, _by_head(a_x, num_heads))
+        return state, _side_by_side(y), residual
+
+    def backward(params, residual, dstate, dy):
+        run = jax.vmap(
+            inner.backward,
+            (0, axes.residual, axes.state, -2),
+            (axes.state, axes.da),
+        )
+        dprevious, da = run(params, residual, dstate, _by_head(dy, num_heads))
+        if isinstance(da, tuple):
+            return dprevious, (_side_by_side(da[0]), *da[1:])
+        return dprevious, _side_by_side(da)
+
+    def accumulate(params, xs, residuals, da_xs):
+        if isinstance(da_xs, tuple):
+            da_xs = (_by_head(da_xs[0], num_heads), *da_xs[1:])
+        else:
+            da_xs = _by_head(da_xs, num_heads)
+        run = jax.vmap(inner.accumulate, (0, None, axes.residual, axes.da))
+        dparams, dxs = run(params, xs, residuals, da_xs)
+        return dparams, dxs.sum(axis=0)
+
+    return Adjoint(forward, backward, accumulate)

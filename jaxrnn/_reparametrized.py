@@ -1,0 +1,97 @@
+"""Weights that are a function of the parameters, computed once for all steps."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from ._base import Adjoint, Cell, Derived
+from ._checks import check_cell
+from ._typing import Params
+
+
+def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
+    """A cell whose weights are ``transform`` of its parameters.
+
+    For weights that must obey something whatever the optimiser does: an orthogonal or
+    antisymmetric matrix, a sparse or non-negative one, weight normalisation. An unroll
+    transforms once, before its loop, and JAX differentiates the transformation; only
+    ``step``, for streaming, does it at each step.
+
+    Args:
+        cell: what to wrap. Its initial parameters are those before the transformation.
+        transform: parameters to parameters, of the same structure, shapes and dtypes.
+
+    Returns:
+        A :class:`Cell`. It draws the noise of ``cell``, if it draws any.
+
+    Raises:
+        TypeError: ``cell`` is not a :class:`Cell`, ``transform`` is not a function, or
+            it gives another structure, shape or dtype.
+
+    >>> import jax.numpy as jnp, jaxrnn
+    >>> def without_self(params):  # no unit sees its own past
+    ...     return params._replace(w_h=params.w_h * (1 - jnp.eye(5)))
+    >>> cell = reparametrized(jaxrnn.elman(5), without_self)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> jaxrnn.unroll(cell, params, jnp.ones((7, 3, 2)))[1].shape
+    (7, 3, 5)
+    """
+    check_cell("cell", cell)
+    if not callable(transform):
+        raise TypeError(f"transform must be a function, got {transform!r}")
+
+    def weights(params: Params) -> Params:
+        made = transform(params)
+        shapes = [jax.tree.map(_shape, tree) for tree in (made, params)]
+        if shapes[0] != shapes[1]:
+            raise TypeError(
+                f"transform must give what it gets, {shapes[1]}, got {shapes[0]}"
+            )
+        return made
+
+    coefficients, noise = cell.coefficients, cell.noise
+    if coefficients is not None:
+        inner = coefficients
+
+        def coefficients(params, a_xs):
+            return inner(weights(params), a_xs)
+
+    if noise is not None:
+        drawn = noise
+        noise = drawn._replace(
+            draw=lambda key, params, steps: drawn.draw(key, weights(params), steps),
+            cell=reparametrized(drawn.cell, transform),
+        )
+    return cell._replace(
+        initial_state=lambda params, batch_shape=(): cell.initial_state(
+            weights(params), batch_shape
+        ),
+        project=lambda params, xs: cell.project(weights(params), xs),
+        step=lambda params, state, a_x: cell.step(weights(params), state, a_x),
+        adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint, weights),
+        noise=noise,
+        coefficients=coefficients,
+        derived=Derived(weights, cell),
+    )
+
+
+def _shape(leaf: Any) -> tuple[Any, ...]:
+    return leaf.shape, leaf.dtype.name
+
+
+def _adjoint(inner: Adjoint, weights: Callable[[Params], Params]) -> Adjoint:
+    """For one step on its own; what hoists takes the adjoint inside."""
+
+    def forward(params, state, a_x, **options):
+        return inner.forward(weights(params), state, a_x, **options)
+
+    def backward(params, residual, dstate, dy, **options):
+        return inner.backward(weights(params), residual, dstate, dy, **options)
+
+    def accumulate(params, xs, residuals, da_xs):
+        made, pull = jax.vjp(weights, params)
+        dmade, dxs = inner.accumulate(made, xs, residuals, da_xs)
+        return pull(dmade)[0], dxs
+
+    return Adjoint(forward, backward, accumulate)

@@ -1,0 +1,76 @@
+"""A linear readout in closed form."""
+
+import jax.numpy as jnp
+
+from ._checks import check_flags, check_positive, check_sequence
+from ._time_distributed import DenseParams
+from ._typing import Array, ArrayLike
+
+
+def ridge_readout(
+    features: ArrayLike,
+    targets: ArrayLike,
+    *,
+    penalty: float,
+    mask: ArrayLike | None = None,
+) -> DenseParams:
+    """Fit a :func:`jaxrnn.dense` by ridge regression.
+
+    The sum of squared errors plus ``penalty`` times the sum of squared weights is
+    least; the bias is not penalised.
+
+    Args:
+        features: ``(T, *B, F)``, for instance the states of :func:`jaxrnn.echo_state`.
+        targets: ``(T, *B, O)``, in the dtype of ``features``.
+        penalty: above 0; it keeps weights small where features are nearly dependent.
+        mask: bool ``(T, *B)``; steps where it is False do not count, whatever they
+            hold. So leave out the first steps, that still tell where the run began.
+
+    Returns:
+        ``DenseParams`` with ``w (F, O)`` and ``b (O,)``.
+
+    Raises:
+        ValueError: shapes do not fit, or ``penalty`` is not positive.
+        TypeError: dtypes do not fit, or ``mask`` is not boolean.
+
+    References:
+        Hoerl and Kennard, Ridge regression: biased estimation for nonorthogonal
+        problems, 1970.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.echo_state(50)
+    >>> params = cell.init(jax.random.key(0), 1)
+    >>> xs = jnp.sin(jnp.arange(300.0) / 5)[:, None]
+    >>> _, states = jaxrnn.unroll(cell, params, xs[:-1])
+    >>> readout = ridge_readout(states[50:], xs[51:], penalty=1e-4)
+    >>> _, ys = jaxrnn.dense(1).apply(readout, states[50:])
+    >>> bool(abs(ys - xs[51:]).max() < 0.05)
+    True
+    """
+    x, y = check_sequence("features", features), check_sequence("targets", targets)
+    if y.shape[:-1] != x.shape[:-1]:
+        raise ValueError(
+            f"targets must have the steps and rows of features, {x.shape[:-1]}, got "
+            f"shape {y.shape}"
+        )
+    if y.dtype != x.dtype or not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            "features and targets must have one floating dtype, got "
+            f"{x.dtype.name} and {y.dtype.name}"
+        )
+    ridge = check_positive("penalty", penalty)
+    valid = check_flags("mask", mask, x.shape[:-1])
+    counted = jnp.ones(x.shape[:-1], bool) if valid is None else valid
+    x, x_mean = _centred(x, counted)
+    y, y_mean = _centred(y, counted)
+    gram = x.T @ x + ridge * jnp.eye(x.shape[-1], dtype=x.dtype)
+    w = jnp.linalg.solve(gram, x.T @ y)
+    return DenseParams(w=w, b=y_mean - x_mean @ w)
+
+
+def _centred(values: Array, counted: Array) -> tuple[Array, Array]:
+    """Rows ``(N, F)`` less their mean, zero where they do not count; and the mean."""
+    values = jnp.where(counted[..., None], values, 0).reshape(-1, values.shape[-1])
+    counted = counted.reshape(-1, 1)
+    mean = values.sum(axis=0) / jnp.maximum(counted.sum(), 1)
+    return jnp.where(counted, values - mean, 0), mean
