@@ -182,8 +182,9 @@ def bptt(
         inner, weights = cell.derived.cell, cell.derived.weights
         made, pull_weights = jax.vjp(weights, params)
         flags = {"mask": mask, "resets": resets, "reverse": reverse}
-        dmade, *others = bptt(inner, made, xs, dys, state, dstate=dstate, **flags)
-        return *pull_weights(dmade), *others
+        results = bptt(inner, made, xs, dys, state, dstate=dstate, **flags)
+        (dparams,) = pull_weights(results[0])
+        return dparams, *results[1:]
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     plan = fast_plan(size_of(cell, params, sequence))
     (last, ys), kept = forward(cell, plan, reverse, params, sequence)

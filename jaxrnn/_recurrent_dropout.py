@@ -171,7 +171,7 @@ def _check_takes(cell: Cell, **options: Any) -> None:
 
     def probe(key):
         params = cell.init(key, 1)
-        a_x = cell.project(params, jnp.zeros((1,)))
+        a_x = cell.project(params, jnp.zeros((*cell.spatial_shape, 1)))
         state = cell.initial_state(params)
         return adjoint.forward(params, state, a_x, **options)[:2]
 

@@ -7,7 +7,7 @@ import jax
 
 from ._base import Adjoint, Cell, Derived
 from ._checks import check_cell
-from ._typing import Params
+from ._typing import Params, Shape, State
 
 
 def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
@@ -50,6 +50,9 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
             )
         return made
 
+    def initial_state(params: Params, batch_shape: Shape = ()) -> State:
+        return cell.initial_state(weights(params), batch_shape)
+
     coefficients, noise = cell.coefficients, cell.noise
     if coefficients is not None:
         inner = coefficients
@@ -64,9 +67,7 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
             cell=reparametrized(drawn.cell, transform),
         )
     return cell._replace(
-        initial_state=lambda params, batch_shape=(): cell.initial_state(
-            weights(params), batch_shape
-        ),
+        initial_state=initial_state,
         project=lambda params, xs: cell.project(weights(params), xs),
         step=lambda params, state, a_x: cell.step(weights(params), state, a_x),
         adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint, weights),

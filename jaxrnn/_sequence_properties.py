@@ -73,7 +73,7 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
     flags = _flags(problem, mask=mask, resets=resets)
     xs, state = problem.xs, problem.state
     if mask:
-        xs = select(problem.mask, xs, jnp.full_like(xs, jnp.nan))
+        xs = select(jnp.asarray(problem.mask), xs, jnp.full_like(xs, jnp.nan))
     for reverse, direction in _DIRECTIONS:
         if resets and not reverse:
             # The first row is reset before its first step: its state must not matter.

@@ -148,7 +148,7 @@ def _check_fields(cell: Cell, rates: dict[str, float]) -> None:
                 f"cell must have a state with {field!r} for zoneout, got "
                 f"{', '.join(sorted(fields))}"
             )
-    if fields["h"].shape != (cell.output_size,):
+    if fields["h"].shape != (*cell.spatial_shape, cell.output_size):
         raise ValueError(
             "cell must have h as its output for zoneout, got h of shape "
             f"{fields['h'].shape} and output size {cell.output_size}"

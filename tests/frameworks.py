@@ -30,6 +30,10 @@ def _elman_relu(size):
     return jaxrnn.elman(size, activation=jax.nn.relu)
 
 
+def _projected_lstm(size):
+    return jaxrnn.projected_lstm(size + 2, size)
+
+
 def _gru_before(size):
     return jaxrnn.gru(size, reset_after=False)
 
@@ -60,12 +64,14 @@ TORCH = {
     "elman-relu": TorchCase(_elman_relu, "RNN", {"nonlinearity": "relu"}),
     "lstm": TorchCase(jaxrnn.lstm, "LSTM", {}),
     "gru": TorchCase(jaxrnn.gru, "GRU", {}),
+    "projected-lstm": TorchCase(_projected_lstm, "LSTM", {}),
 }
 
 
 def torch_weights(params):
     """The weights of one layer and direction, by torch's names without suffixes."""
-    return {
+    projection = {"weight_hr": params.w_r.T} if hasattr(params, "w_r") else {}
+    return projection | {
         "weight_ih": params.w_x.T,
         "weight_hh": params.w_h.T,
         # Where torch has two biases for our one, both get a part of it.
@@ -85,6 +91,7 @@ def torch_stack(case, params, xs, state, lengths):
             for name, weight in torch_weights(own).items():
                 weights[f"{name}_l{index}{direction}"] = weight
 
+    one = params[0].forward if both else params[0]
     # One tensor for the states of all layers and directions, and h apart from c.
     states = jax.tree.leaves(state)
     parts = 2 if case.module == "LSTM" else 1
@@ -92,11 +99,12 @@ def torch_stack(case, params, xs, state, lengths):
 
     module = getattr(torch.nn, case.module)(
         xs.shape[-1],
-        states[0].shape[-1],
+        states[-1].shape[-1],  # of c, where h is projected
         num_layers=len(params),
         bidirectional=both,
         dtype=xs.dtype,
         **case.options,
+        **({"proj_size": states[0].shape[-1]} if hasattr(one, "w_r") else {}),
     )
     if lengths is not None:
         steps = len(xs)
@@ -458,7 +466,8 @@ def _equinox_lstm(params):
 
 
 def _equinox_gru(params):
-    return {
+    projection = {"weight_hr": params.w_r.T} if hasattr(params, "w_r") else {}
+    return projection | {
         "weight_ih": params.w_x.T,
         "weight_hh": params.w_h.T,
         "bias": _gru_bias(params),

@@ -271,3 +271,165 @@ def test_lengths_that_are_no_integers():
         jaxrnn.lengths_to_mask(jnp.ones(3), T)
     with pytest.raises(ValueError, match="num_steps must be at least 0, got -1"):
         jaxrnn.lengths_to_mask(jnp.ones(3, int), -1)
+
+
+CELLS_THAT_CANNOT_BE = {
+    "projection": (
+        lambda: jaxrnn.projected_lstm(5, 5),
+        ValueError,
+        r"projection_size must be .*below hidden_size.*got 5",
+    ),
+    "heads": (
+        lambda: jaxrnn.multihead(jaxrnn.lstm, 8, 3),
+        ValueError,
+        "num_heads must divide hidden_size = 8, got 3",
+    ),
+    "no head": (
+        lambda: jaxrnn.multihead(lambda size: size, 8, 2),
+        TypeError,
+        r"make_cell\(size\) must be a Cell, got int",
+    ),
+    "noisy heads": (
+        lambda: jaxrnn.multihead(
+            lambda size: jaxrnn.zoneout(jaxrnn.gru(size), 0.1), 8, 2
+        ),
+        ValueError,
+        "make_cell must make cells that draw no noise",
+    ),
+    "even kernel": (
+        lambda: jaxrnn.conv_lstm(5, (3, 4), (8, 8)),
+        ValueError,
+        r"kernel_shape must be odd, so that a kernel has a middle, got \(3, 4\)",
+    ),
+    "kernel of other dimensions": (
+        lambda: jaxrnn.conv_gru(5, (3,), (8, 8)),
+        ValueError,
+        r"kernel_shape must have one size for each axis of spatial_shape = \(8, 8\)",
+    ),
+    "kernel of one number": (
+        lambda: jaxrnn.conv_lstm(5, 3, (8, 8)),
+        ValueError,
+        r"kernel_shape must be a tuple of one to three sizes, as \(3, 3\), got 3",
+    ),
+    "four dimensions": (
+        lambda: jaxrnn.conv_lstm(5, (3,) * 4, (8,) * 4),
+        ValueError,
+        "kernel_shape must be a tuple of one to three sizes",
+    ),
+    "spectral radius": (
+        lambda: jaxrnn.echo_state(5, spectral_radius=0),
+        ValueError,
+        "spectral_radius must be positive and finite, got 0",
+    ),
+    "connections": (
+        lambda: jaxrnn.echo_state(5, connections=6),
+        ValueError,
+        "connections must be at most hidden_size = 5, got 6",
+    ),
+    "time constant": (
+        lambda: jaxrnn.leaky_integrator(5, time_constant=0.5),
+        ValueError,
+        "step_size must be at most time_constant = 0.5, got 1.0",
+    ),
+    "no time constant": (
+        lambda: jaxrnn.leaky_integrator(5, time_constant=-1),
+        ValueError,
+        "time_constant must be positive and finite, got -1",
+    ),
+    "no number": (
+        lambda: jaxrnn.leaky_integrator(5, time_constant="1"),
+        TypeError,
+        "time_constant must be a number, got '1'",
+    ),
+    "antisymmetric step": (
+        lambda: jaxrnn.antisymmetric(5, step_size=float("inf")),
+        ValueError,
+        "step_size must be positive and finite, got inf",
+    ),
+    "decays": (
+        lambda: jaxrnn.lru(5, least_decay=0.9, most_decay=0.5),
+        ValueError,
+        r"most_decay must be above least_decay = 0\.9, got 0\.5",
+    ),
+    "unstable decay": (
+        lambda: jaxrnn.lru(5, most_decay=1),
+        ValueError,
+        "most_decay must be at least 0 and below 1, got 1",
+    ),
+    "depth": (
+        lambda: jaxrnn.recurrent_highway(5, depth=0),
+        ValueError,
+        "depth must be at least 1, got 0",
+    ),
+    "cell clip": (
+        lambda: jaxrnn.lstm(5, cell_clip=0),
+        ValueError,
+        "cell_clip must be positive and finite, got 0",
+    ),
+    "map": (
+        lambda: jaxrnn.orthogonal_rnn(5, map_fn="cayley"),
+        TypeError,
+        "map_fn must be a function of a matrix, got 'cayley'",
+    ),
+    "activation": (
+        lambda: jaxrnn.jordan(5, 2, output_activation="tanh"),
+        TypeError,
+        "output_activation must be a function of arrays, got 'tanh'",
+    ),
+    "transformation": (
+        lambda: jaxrnn.reparametrized(jaxrnn.elman(5), 1.0),
+        TypeError,
+        "transform must be a function, got 1.0",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CELLS_THAT_CANNOT_BE)
+def test_a_cell_that_cannot_be_is_named(name):
+    make, error, message = CELLS_THAT_CANNOT_BE[name]
+    with pytest.raises(error, match=message):
+        make()
+
+
+def test_a_transformation_to_other_shapes_is_named():
+    cell = jaxrnn.reparametrized(jaxrnn.elman(5), lambda p: p._replace(b=p.b[:1]))
+    params = cell.init(jax.random.key(0), I)
+    with pytest.raises(TypeError, match="transform must give what it gets"):
+        jaxrnn.unroll(cell, params, jnp.ones((T, I)))
+
+
+@pytest.mark.parametrize("run", [jaxrnn.unroll, jaxrnn.unroll_bptt])
+def test_images_of_another_shape_are_named(run):
+    cell = jaxrnn.conv_lstm(H, (3, 3), (4, 6))
+    params = cell.init(jax.random.key(0), I)
+    message = r"xs must have shape \(T, \*B, \*S, F\) with S = \(4, 6\), time first and"
+    for shape in [(T, B, 6, 4, I), (T, B, I, 4, 6), (4, 6, I)]:
+        with pytest.raises(ValueError, match=message):
+            run(cell, params, jnp.ones(shape))
+    xs = jnp.ones((T, B, 4, 6, I))
+    with pytest.raises(ValueError, match=r"mask must have shape \(T, \*B\) = \(7, 3\)"):
+        run(cell, params, xs, mask=jnp.ones(xs.shape[:-1], bool))
+    with pytest.raises(ValueError, match="xs must have the axes of space"):
+        cell.project(params, xs[..., :3, :])
+
+
+RIDGE = {
+    "rows": (
+        (T, 4),
+        (T - 1, 1),
+        {},
+        ValueError,
+        "targets must have the steps and rows",
+    ),
+    "penalty": ((T, 4), (T, 1), {"penalty": 0}, ValueError, "penalty must be positive"),
+    "mask": ((T, 4), (T, 1), {"mask": [1] * T}, TypeError, "mask must be boolean"),
+}
+
+
+@pytest.mark.parametrize("name", RIDGE)
+def test_a_readout_that_cannot_be_fitted_is_named(name):
+    features, targets, options, error, message = RIDGE[name]
+    with pytest.raises(error, match=message):
+        jaxrnn.ridge_readout(
+            jnp.ones(features), jnp.ones(targets), **{"penalty": 1.0, **options}
+        )

@@ -257,3 +257,35 @@ def test_the_gru_of_nnx_is_ours_without_the_bias_that_the_reset_gate_multiplies(
         return layer._replace(apply=apply)
 
     check_against_peer(make_layer, NNX_GRU.layer(I, H, jnp.float32))
+
+
+@pytest.mark.parametrize("space", [(6,), (4, 5), (3, 4, 2)])
+def test_convolutional_lstms_equal_those_of_keras(space):
+    layers = need("keras").layers
+    kernel = (3, 1, 5)[: len(space)]
+    cell = jaxrnn.conv_lstm(H, kernel, space)
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = random_params(keys[0], cell, jnp.float32)
+    xs = jax.random.normal(keys[1], (T, B, *space, I), jnp.float32)
+    state = random_like(keys[2], cell.initial_state(params, (B,)))
+    theirs = getattr(layers, f"ConvLSTM{len(space)}D")(
+        H, kernel, padding="same", return_sequences=True, return_state=True
+    )
+    theirs.build((B, T, *space, I))
+
+    def keras(params, xs, state):
+        (ys, *states), _ = theirs.stateless_call(
+            list(params),
+            theirs.non_trainable_variables,
+            xs.swapaxes(0, 1),
+            initial_state=list(state),
+        )
+        return jaxrnn.LSTMState(*states), ys.swapaxes(0, 1)
+
+    def ours(*args):
+        return jaxrnn.unroll_bptt(cell, *args)
+
+    args = (params, xs, state)
+    cotangents = random_like(keys[3], jax.eval_shape(ours, *args))
+    actual, expected = values_and_gradients((ours, keras), args, cotangents)
+    assert_agree(actual, expected, 1e-5)

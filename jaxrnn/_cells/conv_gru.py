@@ -70,7 +70,38 @@ def conv_gru_initial_state(
 
 def conv_gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
     """One step; the output is the new state."""
-    return gru_forward(params, state, a_x, dot=convolve)[:2]
+    return conv_gru_forward(params, state, a_x)[:2]
+
+
+def conv_gru_forward(
+    params: GRUParams,
+    state: Array,
+    a_x: Array,
+    *,
+    candidate_scale: Array | None = None,
+) -> tuple[Array, Array, GRUResidual]:
+    """One step and its residual; dropout may scale the candidate."""
+    options = {"candidate_scale": candidate_scale, "dot": convolve}
+    return gru_forward(params, state, a_x, **options)
+
+
+def conv_gru_backward(
+    params: GRUParams,
+    residual: GRUResidual,
+    dstate: Array,
+    dy: Array,
+    *,
+    candidate_scale: Array | None = None,
+) -> tuple[Array, Array]:
+    """Transpose of one step, with the option of :func:`conv_gru_forward`."""
+    return gru_backward(
+        params,
+        residual,
+        dstate,
+        dy,
+        candidate_scale=candidate_scale,
+        dot_transposed=convolve_transposed,
+    )
 
 
 def conv_gru_accumulate(
@@ -147,10 +178,8 @@ def conv_gru(
         step=conv_gru_step,
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(gru_forward, dot=convolve),
-            backward=functools.partial(
-                gru_backward, dot_transposed=convolve_transposed
-            ),
+            forward=conv_gru_forward,
+            backward=conv_gru_backward,
             accumulate=conv_gru_accumulate,
         ),
         spatial_shape=space,

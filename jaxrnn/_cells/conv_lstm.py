@@ -79,7 +79,38 @@ def conv_lstm_step(
     params: LSTMParams, state: LSTMState, a_x: Array
 ) -> tuple[LSTMState, Array]:
     """One step; the output is the new hidden state."""
-    return lstm_forward(params, state, a_x, dot=convolve)[:2]
+    return conv_lstm_forward(params, state, a_x)[:2]
+
+
+def conv_lstm_forward(
+    params: LSTMParams,
+    state: LSTMState,
+    a_x: Array,
+    *,
+    candidate_scale: Array | None = None,
+) -> tuple[LSTMState, Array, LSTMResidual]:
+    """One step and its residual; dropout may scale the candidate."""
+    options = {"candidate_scale": candidate_scale, "dot": convolve}
+    return lstm_forward(params, state, a_x, **options)
+
+
+def conv_lstm_backward(
+    params: LSTMParams,
+    residual: LSTMResidual,
+    dstate: LSTMState,
+    dy: Array,
+    *,
+    candidate_scale: Array | None = None,
+) -> tuple[LSTMState, Array]:
+    """Transpose of one step, with the option of :func:`conv_lstm_forward`."""
+    return lstm_backward(
+        params,
+        residual,
+        dstate,
+        dy,
+        candidate_scale=candidate_scale,
+        dot_transposed=convolve_transposed,
+    )
 
 
 def conv_lstm_accumulate(
@@ -159,10 +190,8 @@ def conv_lstm(
         step=conv_lstm_step,
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(lstm_forward, dot=convolve),
-            backward=functools.partial(
-                lstm_backward, dot_transposed=convolve_transposed
-            ),
+            forward=conv_lstm_forward,
+            backward=conv_lstm_backward,
             accumulate=conv_lstm_accumulate,
         ),
         spatial_shape=space,
