@@ -107,8 +107,8 @@ ENTRIES = [
     Entry(
         "translation",
         "interface_attention.png",
-        "There are few strings to learn from: by letters, greedy decoding is no better than "
-        "the translation of the most similar string; by words it is.",
+        "There are few strings to learn from: by letters, greedy decoding is no better "
+        "than the translation of the most similar string; by words it is.",
         arguments=("--task", "interface"),
     ),
     Entry("summarise", "attention.png"),
