@@ -1,12 +1,12 @@
 """Several cells side by side, as one: recurrence that is block-diagonal."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell
+from ._base import Adjoint, Cell, Derived
 from ._checks import check_cell, check_size
 from ._typing import Array, Params
 
@@ -59,7 +59,11 @@ def multihead(
             "make_cell must make cells that draw no noise, got one that does: put the "
             "dropout around the cell of all heads"
         )
-    axes = _Axes(head)
+    return _heads(head, num_heads)
+
+
+def _heads(head: Cell, num_heads: int) -> Cell:
+    axes = _axes(head)
 
     def init(key, input_size, dtype=None):
         keys = jax.random.split(key, num_heads)
@@ -80,15 +84,21 @@ def multihead(
         state, y = run(params, state, _by_head(a_x, num_heads))
         return state, _side_by_side(y)
 
+    adjoint = derived = None
+    if head.adjoint is not None:
+        adjoint = _adjoint(head.adjoint, num_heads, axes)
+    if head.derived is not None:
+        inner = _heads(head.derived.cell, num_heads)
+        derived = Derived(jax.vmap(head.derived.weights), inner)
     return Cell(
         init=init,
         initial_state=initial_state,
         project=project,
         step=step,
         output_size=num_heads * head.output_size,
-        adjoint=None
-        if head.adjoint is None
-        else _adjoint(head.adjoint, num_heads, axes),
+        adjoint=adjoint,
+        derived=derived,
+        spatial_shape=head.spatial_shape,
     )
 
 
@@ -100,24 +110,28 @@ def _by_head(values: Array, num_heads: int) -> Array:
     return values.reshape(*values.shape[:-1], num_heads, -1)
 
 
-class _Axes:
+class _Axes(NamedTuple):
     """Where the axis of the heads is, counted from the end: behind the batch."""
 
-    def __init__(self, head: Cell) -> None:
-        def shapes(key):
-            params = head.init(key, 1)
-            state = head.initial_state(params)
-            a_x = head.project(params, jnp.zeros((1,), _dtype(params)))
-            if head.adjoint is None:
-                return state, None, None
-            _, y, residual = head.adjoint.forward(params, state, a_x)
-            _, da = head.adjoint.backward(params, residual, state, y)
-            return state, residual, da
+    state: Any
+    residual: Any
+    da: Any
 
-        found = jax.eval_shape(shapes, jax.random.key(0))
-        self.state, self.residual, self.da = jax.tree.map(
-            lambda leaf: -leaf.ndim - 1, found
-        )
+
+def _axes(head: Cell) -> _Axes:
+    def shapes(key):
+        params = head.init(key, 1)
+        state = head.initial_state(params)
+        inputs = jnp.zeros((*head.spatial_shape, 1), _dtype(params))
+        if head.adjoint is None:
+            return _Axes(state, None, None)
+        a_x = head.project(params, inputs)
+        _, y, residual = head.adjoint.forward(params, state, a_x)
+        _, da = head.adjoint.backward(params, residual, state, y)
+        return _Axes(state, residual, da)
+
+    found = jax.eval_shape(shapes, jax.random.key(0))
+    return jax.tree.map(lambda leaf: -leaf.ndim - 1, found)
 
 
 def _dtype(params: Params) -> Any:

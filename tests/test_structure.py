@@ -115,6 +115,27 @@ def test_heads_do_not_see_each_other():
     assert (jacobian[:3, 0] != 0).all()
 
 
+HEADS = {
+    "derived weights": lambda size: jaxrnn.orthogonal_rnn(size),
+    "without an adjoint": lambda size: jaxrnn.gru(size)._replace(adjoint=None),
+    "images": lambda size: jaxrnn.conv_gru(size, (3,), (4,)),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_heads_of_any_kind(name):
+    cell = jaxrnn.multihead(HEADS[name], 6, 2)
+    case = problem(cell)
+    run = jaxrnn.unroll if cell.adjoint is None else jaxrnn.unroll_bptt
+    _, ys = run(cell, *case.args, **case.flags)
+    for head in range(2):
+        params = jax.tree.map(lambda leaf, n=head: leaf[n], case.params)
+        state = case.state[:, head]
+        _, own = jaxrnn.unroll(HEADS[name](3), params, case.xs, state, **case.flags)
+        assert_close(ys[..., 3 * head : 3 * head + 3], own, 1e-12)
+    assert (cell.derived is not None) == (name == "derived weights")
+
+
 def test_an_slstm_bears_any_gate():
     cell = jaxrnn.slstm(H)
     case = problem(cell, mask=False)
