@@ -111,7 +111,7 @@ def sections(doc):
     *_, raises = rest.rpartition("\nRaises:\n")
     # Paragraphs that are indented belong to the last section.
     paragraphs = [part for part in raises.split("\n\n") if not part.startswith(" ")]
-    differences = "\n\n".join(paragraphs[1:] if raises.startswith(" ") else paragraphs)
+    differences = "\n\n".join(paragraphs)
     references = references.partition("\n\n")[0]
     return before.strip(), differences.strip(), " ".join(references.split())
 

@@ -25,6 +25,9 @@ Accumulated over all steps::
 
     dW_x = sum x^T da        dW_h = sum h_prev^T da
     db   = sum da            dx   = da W_x^T
+
+If the cell state is clipped at v, ``c = clip(f * c_prev + i * g, -v, v)``, and ``dc``
+is zero where that is not its argument.
 """
 
 import functools
