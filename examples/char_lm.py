@@ -27,6 +27,8 @@ from jaxrnn import checkpoint, data, diagnostics, losses, train
 SEQUENCE_LENGTH = 100  # characters that one gradient sees
 BATCH_SIZE = 32
 EMBEDDING_SIZE = 64
+HIDDEN_SIZE, STEPS = 192, 500
+FULL_HIDDEN_SIZE, FULL_STEPS = 512, 10_000
 LEARNING_RATE = 4e-3  # decays to zero over the run
 VALIDATION_FRACTION = 0.05  # of the text, its last part
 VALIDATION_STREAMS = 20  # of at most VALIDATION_STEPS characters each
@@ -183,15 +185,14 @@ def parse_arguments():
     add = parser.add_argument
     add("--corpus", default="kjv", help="kjv, python (its manual) or a text file")
     add("--cell", default="lstm", choices=CELLS)
-    add("--hidden-size", type=command_line.positive, default=192)
-    add(
-        "--steps",
-        type=command_line.positive,
-        default=500,
-        help="number of parameter updates",
-    )
+    add("--full", action="store_true", help="the larger model, trained for longer")
+    add("--hidden-size", type=command_line.positive)
+    add("--steps", type=command_line.positive, help="number of parameter updates")
     add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
-    return parser.parse_args()
+    args = parser.parse_args()
+    size, steps = (FULL_HIDDEN_SIZE, FULL_STEPS) if args.full else (HIDDEN_SIZE, STEPS)
+    args.hidden_size, args.steps = args.hidden_size or size, args.steps or steps
+    return args
 
 
 def main():
