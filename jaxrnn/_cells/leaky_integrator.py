@@ -136,6 +136,7 @@ def leaky_integrator(
         leaky-integrator neurons, 2007. Funahashi and Nakamura, Approximation of
         dynamical systems by continuous time recurrent neural networks, 1993.
 
+    >>> import jax
     >>> cell = leaky_integrator(5, time_constant=10.0)
     >>> params = cell.init(jax.random.key(0), 2)
     >>> state = cell.initial_state(params, (3,))
