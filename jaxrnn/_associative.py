@@ -22,7 +22,7 @@ from jax import lax
 from ._base import Cell
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import hoisted, prepare
+from ._unroll import hoisted, naming_forward_mode, prepare
 
 
 def unroll_associative(
@@ -68,9 +68,9 @@ def unroll_associative(
     cell, params = hoisted(cell, params)
     if cell.coefficients is None:
         raise ValueError(
-            "cell must be linear in its state, as mingru, minlstm and lru are, for an "
-            "associative scan, got cell.coefficients = None: use jaxrnn.unroll_bptt or "
-            "jaxrnn.unroll"
+            "cell must be linear in its state, as mingru, minlstm and lru are without "
+            "wrappers that change the step, for an associative scan, got "
+            "cell.coefficients = None: use jaxrnn.unroll_bptt or jaxrnn.unroll"
         )
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     a_xs = cell.project(params, sequence.xs)
@@ -83,7 +83,8 @@ def unroll_associative(
         fresh = _as_multiplied(sequence.fresh, drive.dtype)
         drive = select(sequence.resets, decay * fresh + drive, drive)
     first = _as_multiplied(sequence.state, drive.dtype)
-    states = recurrence(reverse, decay, drive, first, sequence.resets)
+    with naming_forward_mode():
+        states = recurrence(reverse, decay, drive, first, sequence.resets)
     states = _as_stored(states, sequence.state.dtype)
     last = states[0 if reverse else -1] if len(states) else sequence.state
     ys = jnp.asarray(states, sequence.xs.dtype)

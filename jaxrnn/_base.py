@@ -244,8 +244,8 @@ class Cell(NamedTuple):
     ``coefficients`` are there if the step is linear in the state, element by element:
     :func:`jaxrnn.unroll_associative` takes them. ``derived`` is there if the weights
     are derived of the parameters: an unroll does that once, before its loop. With a
-    ``spatial_shape`` S one input is ``(*B, *S, I)``, and so on for all that the last
-    axis of is said to be features.
+    ``spatial_shape`` S inputs, pre-activations and outputs have these axes before
+    their features: ``(*B, *S, I)``. Masks and resets have not.
     """
 
     init: InitFn

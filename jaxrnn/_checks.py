@@ -130,6 +130,11 @@ def check_images(
     name: str, x: Array, spatial_shape: Shape, size: int, dtype: Any
 ) -> None:
     """Check that ``x`` is ``(..., *S, size)`` in the dtype of the parameters."""
+    if jnp.issubdtype(x.dtype, jnp.integer):
+        raise TypeError(
+            f"{name} must have dtype {jnp.dtype(dtype).name}, as the parameters have, "
+            f"got {x.dtype.name}: cast, and scale, its values"
+        )
     check_features(name, x, size, dtype)
     space = x.shape[-1 - len(spatial_shape) : -1]
     if space != spatial_shape:

@@ -104,7 +104,8 @@ def weight_drop(
     """A layer whose recurrent weights are dropped at random in training (DropConnect).
 
     One draw for each call of ``apply``: all steps, and all rows, see the same weights.
-    Kept weights are scaled by ``1 / (1 - rate)``.
+    Kept weights are scaled by ``1 / (1 - rate)``. What is dropped are parameters: those
+    of a :func:`jaxrnn.reparametrized` cell before they are transformed.
 
     Args:
         layer: what to wrap. Parameters and state are its own.

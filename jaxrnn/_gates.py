@@ -39,7 +39,7 @@ def residuals(
 
     Returns:
         Residuals as ``adjoint.forward`` gives them, with leaves ``(T, *B, ...)``: of
-        :func:`jaxrnn.lstm`, for example, ``h_prev, c_prev, i, f, g, o, m``. Those of
+        :func:`jaxrnn.lstm`, for example, ``h_prev, c_prev, i, f, g, o``. Those of
         masked steps mean nothing.
 
     Raises:

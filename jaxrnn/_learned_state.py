@@ -23,7 +23,8 @@ def learned_state(cell: Cell) -> Cell:
     """The same cell, with an initial state that is learned.
 
     It starts as the cell's own. Every row, and every reset, begins with it, and its
-    gradient is the sum over all of them.
+    gradient is the sum over all of them. Of :func:`jaxrnn.slstm`, whose normaliser is
+    zero at first, only ``h`` can be learned: the rest counts from the first step on.
 
     Args:
         cell: what to wrap; its state must be floating.

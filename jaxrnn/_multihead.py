@@ -28,17 +28,19 @@ def multihead(
 
     Returns:
         A :class:`Cell` whose parameters are those of a head with an axis ``(N, ...)``
-        more, in front; the leaves of the state are ``(*B, N, ...)``, and the output is
-        that of all heads side by side, ``(*B, H)``.
+        more, in front; the leaves of the state are ``(*B, N, ...)``, and the output has
+        those of all heads side by side, ``(*B, H)`` for most cells. It is no cell for
+        ``unroll_associative``, and none whose state can be dropped or zoned out.
 
     Raises:
         ValueError: a size is below 1, or ``num_heads`` does not divide ``hidden_size``;
-            or the cells draw noise: wrap what is made, not what makes it.
+            or the cells draw noise.
         TypeError: a size is not an int, or ``make_cell`` makes no cell.
 
     References:
         Beck et al., xLSTM: extended long short-term memory, 2024, for sLSTM. Kuchaiev
-        and Ginsburg, Factorization tricks for LSTM networks, 2017 (group LSTM).
+        and Ginsburg, Factorization tricks for LSTM networks, 2017, whose groups each
+        see a part of the input only.
 
     >>> import jax.numpy as jnp, jaxrnn
     >>> cell = multihead(jaxrnn.lstm, 6, num_heads=2)
@@ -53,11 +55,16 @@ def multihead(
         raise ValueError(
             f"num_heads must divide hidden_size = {hidden_size}, got {num_heads}"
         )
+    if not callable(make_cell):
+        raise TypeError(
+            "make_cell must be a function that makes a cell of a size, as jaxrnn.lstm, "
+            f"got {type(make_cell).__name__}"
+        )
     head = check_cell("make_cell(size)", make_cell(hidden_size // num_heads))
     if head.noise is not None:
         raise ValueError(
-            "make_cell must make cells that draw no noise, got one that does: put the "
-            "dropout around the cell of all heads"
+            "make_cell must make cells that draw no noise, got one that does: wrap the "
+            "layer of all heads in jaxrnn.dropout or jaxrnn.weight_drop"
         )
     return _heads(head, num_heads)
 
@@ -131,7 +138,10 @@ def _axes(head: Cell) -> _Axes:
         return _Axes(state, residual, da)
 
     found = jax.eval_shape(shapes, jax.random.key(0))
-    return jax.tree.map(lambda leaf: -leaf.ndim - 1, found)
+    axes = jax.tree.map(lambda leaf: -leaf.ndim - 1, found)
+    # That of the projected input is before its features, as theirs is in the output.
+    da = (-2, *axes.da[1:]) if isinstance(axes.da, tuple) else -2
+    return axes._replace(da=da)
 
 
 def _dtype(params: Params) -> Any:

@@ -1,12 +1,11 @@
 """Weights that are a function of the parameters, computed once for all steps."""
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 
 from ._base import Adjoint, Cell, Derived
-from ._checks import check_cell
+from ._checks import check_cell, check_like
 from ._typing import Params, Shape, State
 
 
@@ -43,12 +42,10 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
 
     def weights(params: Params) -> Params:
         made = transform(params)
-        shapes = [jax.tree.map(_shape, tree) for tree in (made, params)]
-        if shapes[0] != shapes[1]:
-            raise TypeError(
-                f"transform must give what it gets, {shapes[1]}, got {shapes[0]}"
-            )
-        return made
+        try:
+            return check_like("transform(params)", made, params)
+        except ValueError as error:
+            raise TypeError(f"transform must give what it gets: {error}") from error
 
     def initial_state(params: Params, batch_shape: Shape = ()) -> State:
         return cell.initial_state(weights(params), batch_shape)
@@ -75,10 +72,6 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
         coefficients=coefficients,
         derived=Derived(weights, cell),
     )
-
-
-def _shape(leaf: Any) -> tuple[Any, ...]:
-    return leaf.shape, leaf.dtype.name
 
 
 def _adjoint(inner: Adjoint, weights: Callable[[Params], Params]) -> Adjoint:

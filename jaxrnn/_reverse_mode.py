@@ -19,7 +19,7 @@ from ._plan import Plan, Size, without_gradient
 from ._row_by_row import run_backward, run_forward
 from ._scan import masked_scan, masked_scan_transposed
 from ._typing import Array, Params, Residual, State
-from ._unroll import Sequence, unroll_sequence
+from ._unroll import Sequence, naming_forward_mode, unroll_sequence
 
 
 def adjoint_of(cell: Cell) -> Adjoint:
@@ -195,13 +195,5 @@ def reverse_mode(
     """Run over time by a plan; says where to go if forward mode comes instead."""
     if _is_placed((params, sequence)):
         return unroll_sequence(cell, reverse, params, sequence)
-    try:
+    with naming_forward_mode():
         return _unroll(cell, plan, reverse, params, sequence)
-    except TypeError as error:
-        if "forward-mode" not in str(error):
-            raise
-        raise TypeError(
-            "unroll_fn must allow forward-mode differentiation (jvp) here, got one "
-            "with a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
-            "layer, or call jaxrnn.unroll"
-        ) from error

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from ._checks import check_flags, check_positive, check_sequence
+from ._precision import accumulation_dtype
 from ._time_distributed import DenseParams
 from ._typing import Array, ArrayLike
 
@@ -61,11 +62,14 @@ def ridge_readout(
     ridge = check_positive("penalty", penalty)
     valid = check_flags("mask", mask, x.shape[:-1])
     counted = jnp.ones(x.shape[:-1], bool) if valid is None else valid
-    x, x_mean = _centred(x, counted)
-    y, y_mean = _centred(y, counted)
-    gram = x.T @ x + ridge * jnp.eye(x.shape[-1], dtype=x.dtype)
-    w = jnp.linalg.solve(gram, x.T @ y)
-    return DenseParams(w=w, b=y_mean - x_mean @ w)
+    dtype = x.dtype
+    x, x_mean = _centred(x.astype(accumulation_dtype(dtype)), counted)
+    y, y_mean = _centred(y.astype(accumulation_dtype(dtype)), counted)
+    # Not by x^T x, whose condition number is the square of that of x.
+    u, s, vt = jnp.linalg.svd(x, full_matrices=False)
+    shrunk = s / (s * s + ridge)
+    w = vt.T @ (shrunk[:, None] * (u.T @ y))
+    return DenseParams(w=w.astype(dtype), b=(y_mean - x_mean @ w).astype(dtype))
 
 
 def _centred(values: Array, counted: Array) -> tuple[Array, Array]:

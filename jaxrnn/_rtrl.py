@@ -62,9 +62,15 @@ def rtrl_init(
         An :class:`RTRLCarry`.
 
     Raises:
-        ValueError, TypeError: ``cell`` or ``state`` does not fit.
+        ValueError, TypeError: ``cell`` or ``state`` does not fit, or ``cell`` has axes
+            of space.
     """
     check_cell("cell", cell)
+    if cell.spatial_shape:
+        raise ValueError(
+            "cell must take vectors for real-time recurrent learning, got one with "
+            f"axes of space {cell.spatial_shape}: use jaxrnn.unroll_bptt"
+        )
     kept = params
 
     def initial_state(params, batch_shape=()):

@@ -1,5 +1,7 @@
 """``unroll``: project once, scan the step; JAX differentiates it."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from jax import lax
@@ -19,6 +21,21 @@ class Sequence(NamedTuple):
     fresh: State  # what a reset restores
     mask: Array | None  # (T, *B)
     resets: Array | None  # (T, *B), in the order of the scan
+
+
+@contextlib.contextmanager
+def naming_forward_mode() -> Iterator[None]:
+    """Says where to go if a backward pass derived by hand meets forward mode."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "unroll_fn must allow forward-mode differentiation (jvp) here, got one "
+            "with a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
+            "layer, or call jaxrnn.unroll"
+        ) from error
 
 
 def hoisted(cell: Cell, params: Params) -> tuple[Cell, Params]:

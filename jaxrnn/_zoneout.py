@@ -34,8 +34,9 @@ def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
 
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`, or a rate is not a number.
-        ValueError: a rate is below 0, or 1 or more; the state has no such field; or the
-            output has another size than ``h``.
+        ValueError: a rate is below 0, or 1 or more; the state has no such field; the
+            output has another size than ``h``; or there is a ``cell_rate`` and ``c`` is
+            scaled by other parts of the state, as in :func:`jaxrnn.slstm`.
 
     References:
         Krueger et al., Zoneout: regularizing RNNs by randomly preserving hidden
@@ -148,6 +149,11 @@ def _check_fields(cell: Cell, rates: dict[str, float]) -> None:
                 f"cell must have a state with {field!r} for zoneout, got "
                 f"{', '.join(sorted(fields))}"
             )
+    if "c" in rates and set(fields) - {"h", "c"}:
+        raise ValueError(
+            "cell_rate must be 0 where c goes with other parts of the state, got "
+            f"{', '.join(sorted(fields))}"
+        )
     if fields["h"].shape != (*cell.spatial_shape, cell.output_size):
         raise ValueError(
             "cell must have h as its output for zoneout, got h of shape "

@@ -52,6 +52,7 @@ from ._attention import (
 from ._base import Cell, Layer
 from ._checks import check_cell, check_flags, check_integers, check_layer, check_rate
 from ._layers import layer, stack
+from ._noise import state_fields
 from ._precision import add_bias, dot
 from ._scan import select, zeros_like
 from ._time_distributed import DenseParams
@@ -225,7 +226,10 @@ def _size(state: State) -> int:
 def _bridged(
     bridge: DenseParams, final: State, fresh: State, batch: tuple[int, ...]
 ) -> State:
-    """A state like ``fresh``, from a final state of another form."""
+    """A state like ``fresh``, from a final state of another form.
+
+    What a cell keeps beside ``h`` and ``c``, such as a normaliser, stays fresh.
+    """
     flat = [leaf.reshape(*batch, -1) for leaf in jax.tree.leaves(final)]
     joined = jnp.concatenate(flat, axis=-1)
     begun = jnp.tanh(add_bias(dot(joined, bridge.w), bridge.b))
@@ -235,7 +239,10 @@ def _bridged(
         end = start + math.prod(leaf.shape[len(batch) :])
         parts.append(begun[..., start:end].reshape(leaf.shape).astype(leaf.dtype))
         start = end
-    return jax.tree.unflatten(structure, parts)
+    state = jax.tree.unflatten(structure, parts)
+    fields = state_fields(fresh)
+    others = {name: fields[name] for name in fields if name not in ("h", "c")}
+    return state._replace(**others) if others else state
 
 
 def scheduled_sampling(

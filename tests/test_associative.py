@@ -115,6 +115,14 @@ def test_a_cell_that_is_not_linear_is_named():
     message = r"cell must be linear in its state.*got cell\.coefficients = None: use"
     with pytest.raises(ValueError, match=message):
         jaxrnn.unroll_associative(cell, params, jnp.ones((T, I)))
+    linear = jaxrnn.mingru(H)
+    params_of_it = linear.init(jax.random.key(0), I, jnp.float64)
+
+    def last(xs):
+        return jaxrnn.unroll_associative(linear, params_of_it, xs)[1][-1]
+
+    with pytest.raises(TypeError, match="unroll_fn must allow forward-mode"):
+        jax.jacfwd(last)(jnp.ones((T, I)))
     wrapped = jaxrnn.zoneout(jaxrnn.mingru(H), 0.1)
     with pytest.raises(ValueError, match=message):
         jaxrnn.unroll_associative(wrapped, params, jnp.ones((T, I)))

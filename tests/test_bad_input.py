@@ -289,6 +289,11 @@ CELLS_THAT_CANNOT_BE = {
         TypeError,
         r"make_cell\(size\) must be a Cell, got int",
     ),
+    "a cell for heads": (
+        lambda: jaxrnn.multihead(jaxrnn.lstm(4), 8, 2),
+        TypeError,
+        "make_cell must be a function that makes a cell of a size, as jaxrnn.lstm, got",
+    ),
     "noisy heads": (
         lambda: jaxrnn.multihead(
             lambda size: jaxrnn.zoneout(jaxrnn.gru(size), 0.1), 8, 2
@@ -391,11 +396,23 @@ def test_a_cell_that_cannot_be_is_named(name):
         make()
 
 
-def test_a_transformation_to_other_shapes_is_named():
-    cell = jaxrnn.reparametrized(jaxrnn.elman(5), lambda p: p._replace(b=p.b[:1]))
+@pytest.mark.parametrize(
+    "transform",
+    [lambda p: p._replace(b=p.b[:1]), lambda p: p._replace(b=0.0), tuple],
+    ids=["shape", "number", "tuple"],
+)
+def test_a_transformation_to_something_else_is_named(transform):
+    cell = jaxrnn.reparametrized(jaxrnn.elman(5), transform)
     params = cell.init(jax.random.key(0), I)
     with pytest.raises(TypeError, match="transform must give what it gets"):
         jaxrnn.unroll(cell, params, jnp.ones((T, I)))
+
+
+def test_influences_of_images_are_refused():
+    cell = jaxrnn.conv_gru(2, (3,), (4,))
+    params = cell.init(jax.random.key(0), I)
+    with pytest.raises(ValueError, match="cell must take vectors for real-time"):
+        jaxrnn.rtrl(cell, params, jnp.ones((T, B, 4, I)), jnp.ones((T, B, 4, 2)))
 
 
 @pytest.mark.parametrize("run", [jaxrnn.unroll, jaxrnn.unroll_bptt])

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B, H, I, T, assert_close, problem
+from cases import B, H, I, T, assert_close, gradients, problem
 from sklearn.linear_model import Ridge
 
 import jaxrnn
@@ -128,12 +128,27 @@ def test_heads_of_any_kind(name):
     case = problem(cell)
     run = jaxrnn.unroll if cell.adjoint is None else jaxrnn.unroll_bptt
     _, ys = run(cell, *case.args, **case.flags)
+    by_hand = gradients(run, cell, case, False)
+    assert_close(by_hand, gradients(jaxrnn.unroll, cell, case, False), 1e-10)
     for head in range(2):
         params = jax.tree.map(lambda leaf, n=head: leaf[n], case.params)
         state = case.state[:, head]
         _, own = jaxrnn.unroll(HEADS[name](3), params, case.xs, state, **case.flags)
         assert_close(ys[..., 3 * head : 3 * head + 3], own, 1e-12)
     assert (cell.derived is not None) == (name == "derived weights")
+
+
+def test_a_bridge_leaves_the_normaliser_of_an_slstm():
+    encoder = jaxrnn.layer(jaxrnn.gru(H))
+    model = jaxrnn.seq2seq.encoder_decoder(
+        encoder, jaxrnn.slstm(6), inputs=jaxrnn.dense(3), readout=jaxrnn.dense(2)
+    )
+    params = model.init(jax.random.key(0), I, 4, jnp.float64)
+    state = model.encode(params, jnp.ones((T, B, I)))[1]
+    assert (state.h != 0).all()
+    assert not state.n.any()
+    with pytest.raises(ValueError, match="cell_rate must be 0 where c goes with other"):
+        jaxrnn.zoneout(jaxrnn.slstm(H), 0.1, cell_rate=0.1)
 
 
 def test_an_slstm_bears_any_gate():
@@ -197,6 +212,26 @@ def test_a_readout_is_that_of_ridge_regression():
     expected = Ridge(alpha=0.5).fit(features[mask], targets[mask])
     np.testing.assert_allclose(w, expected.coef_.T, rtol=1e-9)
     np.testing.assert_allclose(b, expected.intercept_, rtol=1e-9)
+
+
+def test_a_readout_of_nearly_dependent_features_in_float32():
+    cell = jaxrnn.echo_state(200)
+    params = cell.init(jax.random.key(0), 1, jnp.float64)
+    xs = jnp.sin(jnp.arange(800.0) / 5)[:, None]
+    _, states = jaxrnn.unroll(cell, params, xs[:-1])
+    fit = jaxrnn.ridge_readout
+    exact, narrow = (
+        fit(states[50:].astype(dtype), xs[51:].astype(dtype), penalty=1e-5)
+        for dtype in (jnp.float64, jnp.float32)
+    )
+    written = [
+        jaxrnn.dense(1).apply(jax.tree.map(jnp.float64, readout), states[50:])[1]
+        for readout in (exact, narrow)
+    ]
+    assert abs(written[0] - xs[51:]).max() < 1e-3
+    assert abs(written[1] - written[0]).max() < 1e-3
+    half = fit(states[50:].astype("bfloat16"), xs[51:].astype("bfloat16"), penalty=1.0)
+    assert half.w.dtype == jnp.bfloat16
 
 
 def test_convolutions_by_an_adjoint_are_local():

@@ -7,10 +7,10 @@ Forward, with ``s`` any activation, step size ``e`` and diffusion ``d``::
     h   = h_prev + e * s(a_x + h_prev W + b)
     y   = h
 
-``W_h - W_h^T`` has imaginary eigenvalues, so that the differential equation of which
-this is an Euler step keeps the length of small differences; ``d`` makes up for what the
-steps add. Backward it is the integrator of :mod:`jaxrnn._cells.leaky_integrator`, with
-the cotangent ``dW`` that this gives, and::
+``W_h - W_h^T`` has imaginary eigenvalues, so that by the differential equation of which
+this is an Euler step small differences neither grow nor fade exponentially; ``d`` makes
+up for what the steps add. Backward it is the integrator of
+:mod:`jaxrnn._cells.leaky_integrator`, with the cotangent ``dW`` that this gives, and::
 
     dW_h = dW - dW^T
 """

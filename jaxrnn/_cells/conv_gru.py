@@ -148,8 +148,9 @@ def conv_gru(
             ``kernel_shape`` as in ``spatial_shape``, one to three.
         TypeError: a size is not an int.
 
-    The paper resets before the product; this is the GRU of torch and cuDNN, whose two
-    products of a step are one. torch, Keras and Flax have no such cell.
+    The paper resets before the product; this resets after it, as the GRU of torch and
+    cuDNN, so that a step has one convolution. torch, Keras and Flax have no such cell.
+    Layers around it take masks of their own, ``(T, *B, *S)``.
 
     References:
         Ballas et al., Delving deeper into convolutional networks for learning video

@@ -4,9 +4,9 @@ The reservoir is the leaky integrator of :mod:`jaxrnn._cells.leaky_integrator`, 
 its equations in both directions, at random weights: sparse, and scaled such that the
 largest modulus of an eigenvalue of ``W_h``, its spectral radius, is what was asked for.
 Below 1 or so, the state forgets where it began, and echoes the inputs. Only a linear
-readout is fitted, in closed form::
+readout is fitted, in closed form, with states H and targets Y less their means::
 
-    W = (H^T H + r I)^-1 H^T Y
+    W = (H^T H + r I)^-1 H^T Y        b = mean(Y) - mean(H) W
 """
 
 import functools
@@ -35,8 +35,8 @@ def echo_state_init(
 ) -> ElmanParams:
     """Draw the reservoir; inputs and biases are uniform up to ``input_scale``.
 
-    Each unit hears ``connections`` others, one in each of as many permutations, so that
-    there are cycles, and a spectral radius to scale by.
+    Each unit hears one in each of ``connections`` permutations, so that there are
+    cycles, and a spectral radius to scale by.
     """
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
@@ -78,8 +78,9 @@ def echo_state(
 
     Args:
         hidden_size: H.
-        spectral_radius: the largest modulus of an eigenvalue of ``W_h``.
-        connections: how many units each hears; None: 10, or all if there are fewer.
+        spectral_radius: the largest modulus of an eigenvalue of ``W_h``, leak apart.
+        connections: at most so many units does each hear, itself perhaps one of them;
+            None: 10, or as many as there are.
         input_scale: largest input weight and bias.
         time_constant: of the leak, in the unit of ``step_size``.
         step_size: time from one input to the next; with both at 1 nothing leaks.

@@ -60,7 +60,7 @@ class LRUResidual(NamedTuple):
 
 
 def fan_in_normal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
-    """Normal numbers of variance ``1 / (2 I)``: half of it for each part."""
+    """Normal numbers of variance ``1 / (2 I)``, for each of the two parts."""
     scale = jnp.asarray(1 / math.sqrt(2 * shape[0]), dtype)
     return jax.random.normal(key, shape, dtype) * scale
 

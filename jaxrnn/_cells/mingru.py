@@ -170,8 +170,8 @@ def mingru(
     Args:
         hidden_size: H.
         activation: g of the candidate, any function of arrays; by default there is
-            none, as in the paper's vanilla form. Its form in logarithms needs a
-            positive one.
+            none, as in the paper's vanilla form; its log-space form needs one with
+            positive values.
         w_x_init: initialiser of one block ``(I, H)`` of ``w_x``.
 
     Returns:

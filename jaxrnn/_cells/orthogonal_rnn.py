@@ -84,15 +84,16 @@ def orthogonal_rnn(
 ) -> Cell:
     """Simple recurrent cell ``h = s(x W_x + h_prev Q + b)`` with an orthogonal Q.
 
-    ``Q = map_fn(W_h)`` is orthogonal whatever an optimiser does to ``W_h``, so that no
-    product with it shrinks or stretches the state. It is computed once for all steps of
-    an unroll; when streaming, in every step. The state is ``h (*B, H)`` and so is the
-    output.
+    ``Q = map_fn(W_h)`` is orthogonal, up to rounding, whatever an optimiser does to
+    ``W_h``, so that no product with it shrinks or stretches the state. It is computed
+    once for all steps of an unroll; when streaming, in every step. The state is
+    ``h (*B, H)`` and so is the output.
 
     Args:
         hidden_size: H.
         map_fn: matrix ``(H, H)`` to matrix, such as :func:`exponential_map` or
-            :func:`cayley_transform`.
+            :func:`cayley_transform`. Angles are uniform at first with the former; with
+            the latter they are nearer to 0.
         activation: s, any function of arrays.
         w_x_init: initialiser of ``w_x (I, H)``.
         w_h_init: initialiser of ``w_h (H, H)``, from which Q is made.
@@ -125,7 +126,7 @@ def orthogonal_rnn(
 
     def weights(params: ElmanParams) -> ElmanParams:
         w = params.w_h
-        q = map_fn(w.astype(accumulation_dtype(w.dtype)))
+        q = jnp.asarray(map_fn(w.astype(accumulation_dtype(w.dtype))))
         return params._replace(w_h=q.astype(w.dtype))
 
     cell = elman(

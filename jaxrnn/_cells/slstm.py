@@ -67,7 +67,7 @@ class SLSTMState(NamedTuple):
 
     h: Array  # (*B, H), the hidden state, which is also the output; as all below
     c: Array  # the cell state, divided by exp(m)
-    n: Array  # the normaliser, divided by exp(m)
+    n: Array  # the normaliser, divided by exp(m); 0 in a fresh row, else positive
     m: Array  # the stabiliser
 
 
