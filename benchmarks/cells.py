@@ -36,7 +36,8 @@ NUM_STEPS, BATCH_SIZE, LEARNING_RATE = 64, 32, 4e-3
 UPDATES = 400
 VALIDATION_STREAMS, VALIDATION_STEPS = 64, 500
 SPACES = {1: (12,), 2: (4, 3), 3: (2, 3, 2)}  # twelve places each
-CHANNELS, KERNEL_SIZE, ADDED = 16, 3, 40
+KERNELS = {1: (3,), 2: (3, 3), 3: (1, 3, 3)}
+CHANNELS, ADDED = 16, 40
 ADDING_UPDATES = 1000
 CHARACTERS, ADDING = "bits per character", "squared error of a sum"
 LONG = (1_000, 10_000, 100_000)
@@ -62,7 +63,7 @@ def _heads(make):
 
 
 def _conv(factory, dimensions):
-    kernel, space = (KERNEL_SIZE,) * dimensions, SPACES[dimensions]
+    kernel, space = KERNELS[dimensions], SPACES[dimensions]
     return Entry(
         factory, lambda size: factory(size, kernel, space), dimensions=dimensions
     )
@@ -104,7 +105,8 @@ ENTRIES = {
     "lru": _plain(jaxrnn.lru),
     "lru, associative": _associative(_plain(jaxrnn.lru)),
     "leaky_integrator": _plain(jaxrnn.leaky_integrator, time_constant=2.0),
-    "antisymmetric": _plain(jaxrnn.antisymmetric),
+    # Text wants to be forgotten: that is what diffusion is for here.
+    "antisymmetric": _plain(jaxrnn.antisymmetric, step_size=0.5, diffusion=0.9),
     "orthogonal_rnn": _plain(jaxrnn.orthogonal_rnn),
     "orthogonal_rnn, Cayley": _plain(
         jaxrnn.orthogonal_rnn, map_fn=jaxrnn.cayley_transform

@@ -52,17 +52,18 @@ more of them: `multihead`, `reparametrized`, `learned_state`, `zoneout`,
 Dense cells predict the next character of the King James Bible after {updates} updates
 on {batch} sequences of {steps} characters: embedding of {embedding}, the cell with
 {hidden} units, a dense layer with ReLU, logits. All have the same budget, learning rate
-and seed, and none was tuned: the figures say that a cell learns, not which is the best.
-*Time* is that of one update of the whole model to that with an LSTM, below 1 faster, in
-interleaved runs. The characters by their own frequency alone take {unigram:.3f} bits,
-and by the one before {bigram:.3f}.
+and seed, and but for the options of [the script](../benchmarks/cells.py) none was
+tuned: the figures say that a cell learns, not which is the best. *Time* is that of one
+update of the whole model to that with an LSTM, below 1 faster, in interleaved runs. The
+characters by their own frequency alone take {unigram:.3f} bits, and by the one before
+{bigram:.3f}.
 """
 
 CONVOLUTIONAL = """\
 Convolutional cells of {channels} channels add two marked numbers at each of twelve
-places, in {updates} updates; to say 1 always has a squared error of 0.167. Nothing here
-needs a neighbour, so that the LSTM which runs place by place, with the same weights for
-all, is the one to equal.
+places, in {updates} updates; to say 1 always has a squared error of 0.167. Kernels have
+3, 3 by 3, and 1 by 3 by 3 places. Nothing here needs a neighbour, so that the LSTM
+which runs place by place, with the same weights for all, is the one to equal.
 """
 
 LONG = """\
