@@ -214,6 +214,23 @@ def check_flags(
     return flags
 
 
+def check_place_flags(
+    name: str, values: ArrayLike | None, places: Shape
+) -> Array | None:
+    """Return flags of what is the same at every step, and at every place of it.
+
+    Where there are axes of space, ``places`` is ``(T, *B, *S)``; flags of the steps
+    alone, ``(T, *B)``, are then those of all places.
+    """
+    if values is not None:
+        flags = jnp.asarray(values)
+        of_steps = 2 <= flags.ndim < len(places)
+        if of_steps and flags.shape == places[: flags.ndim]:
+            spread = flags.reshape(flags.shape + (1,) * (len(places) - flags.ndim))
+            values = jnp.broadcast_to(spread, places)
+    return check_flags(name, values, places)
+
+
 def check_like(name: str, tree: State, expected: State) -> State:
     """Return ``tree`` as arrays, with the structure, shapes and dtypes expected."""
     want, got = jax.tree.structure(expected), jax.tree.structure(tree)

@@ -9,8 +9,8 @@ from ._base import Layer
 from ._checks import (
     check_array,
     check_features,
-    check_flags,
     check_layer,
+    check_place_flags,
     check_sequence,
     check_size,
 )
@@ -33,7 +33,7 @@ def _check_input_size(input_size: int, layer: Layer) -> int:
 def _unmasked(xs: ArrayLike, mask: ArrayLike | None) -> Array:
     """The inputs, zero where masked: garbage must not reach a sum."""
     inputs = check_sequence("xs", xs)
-    valid = check_flags("mask", mask, inputs.shape[:-1])
+    valid = check_place_flags("mask", mask, inputs.shape[:-1])
     return inputs if valid is None else select(valid, inputs, zeros_like(inputs))
 
 

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_flags, check_layer, check_size
+from ._checks import check_layer, check_place_flags, check_size
 from ._precision import add_bias, dot_transposed
 from ._scan import select, zeros_like
 from ._time_distributed import EmbeddingParams, embedding
@@ -87,7 +87,7 @@ def tied(
             params.layer, vectors, state, mask=mask, resets=resets, key=key
         )
         logits = readout(params, ys)
-        valid = check_flags("mask", mask, logits.shape[:-1])
+        valid = check_place_flags("mask", mask, logits.shape[:-1])
         if valid is not None:
             logits = select(valid, logits, zeros_like(logits))
         return state, logits

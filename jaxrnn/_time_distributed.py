@@ -10,10 +10,10 @@ from ._base import InitFn, Layer
 from ._checks import (
     check_activation,
     check_features,
-    check_flags,
     check_floating,
     check_integers,
     check_like,
+    check_place_flags,
     check_sequence,
     check_size,
 )
@@ -40,8 +40,8 @@ def _time_distributed(
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         inputs, steps = check(xs)
-        mask = check_flags("mask", mask, steps)
-        check_flags("resets", resets, steps)
+        mask = check_place_flags("mask", mask, steps)
+        check_place_flags("resets", resets, steps)
         if state is not None:
             check_like("state", state, ())
         if mask is None:

@@ -18,7 +18,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._checks import check_flags, check_integers, check_sequence
+from ._checks import (
+    check_flags,
+    check_integers,
+    check_place_flags,
+    check_sequence,
+)
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Shape
@@ -39,7 +44,7 @@ Reduction: TypeAlias = Callable[[Array, Array | None], Array]
 
 def per_step(values: Array, mask: Array | None) -> Array:
     """No reduction: ``values (T, *B)`` as they are, zero where ``mask`` is False."""
-    return _zero_where_masked(values, check_flags("mask", mask, values.shape))
+    return _zero_where_masked(values, check_place_flags("mask", mask, values.shape))
 
 
 def masked_sum(values: Array, mask: Array | None) -> Array:
@@ -252,7 +257,7 @@ def _prepare(
     values = check_sequence(name, values)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating, got dtype {values.dtype.name}")
-    mask = check_flags("mask", mask, values.shape[:-1])
+    mask = check_place_flags("mask", mask, values.shape[:-1])
     values = values.astype(accumulation_dtype(values.dtype))
     return _zero_where_masked(values, mask), mask
 

@@ -9,7 +9,7 @@ import math
 
 import jax.numpy as jnp
 
-from ._checks import check_flags, check_integers, check_size
+from ._checks import check_integers, check_place_flags, check_size
 from ._edit_distance import edit_distance, error_rate
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
@@ -222,7 +222,7 @@ def _classes(
             f"{shape[:-1]}, got {labels.shape}"
         )
     predicted = jnp.argmax(jnp.asarray(logits), axis=-1)
-    return predicted, labels, check_flags("mask", mask, labels.shape)
+    return predicted, labels, check_place_flags("mask", mask, labels.shape)
 
 
 def _errors(
@@ -237,7 +237,7 @@ def _errors(
         )
     wide = accumulation_dtype(first.dtype)
     errors = first.astype(wide) - second.astype(wide)
-    valid = check_flags("mask", mask, errors.shape[:-1])
+    valid = check_place_flags("mask", mask, errors.shape[:-1])
     if valid is not None:
         errors = select(valid, errors, zeros_like(errors))
     return errors, valid

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from ._checks import (
     check_features,
-    check_flags,
     check_floating,
+    check_place_flags,
     check_rate,
     check_sequence,
     check_size,
@@ -163,7 +163,7 @@ def _checked(
     """The inputs, zero where masked, and the mask."""
     inputs = check_sequence("xs", xs)
     check_features("xs", inputs, params.scale.shape[0], params.scale.dtype)
-    valid = check_flags("mask", mask, inputs.shape[:-1])
+    valid = check_place_flags("mask", mask, inputs.shape[:-1])
     if valid is not None:
         inputs = select(valid, inputs, zeros_like(inputs))
     return inputs, valid

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 
 from ._checks import (
     check_features,
-    check_flags,
     check_floating,
+    check_place_flags,
     check_sequence,
     check_size,
 )
@@ -36,7 +36,7 @@ def _valid(ys: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
     """The outputs, zero where masked, and a mask ``(T, *B)``."""
     outputs = check_sequence("ys", ys)
     check_floating("ys", outputs.dtype)
-    valid = check_flags("mask", mask, outputs.shape[:-1])
+    valid = check_place_flags("mask", mask, outputs.shape[:-1])
     if valid is None:
         return outputs, jnp.ones(outputs.shape[:-1], bool)
     return select(valid, outputs, zeros_like(outputs)), valid

@@ -5,6 +5,8 @@ import importlib
 import inspect
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
 import pytest
@@ -245,3 +247,14 @@ def test_each_formula_stands_beside_its_line(file, code):
 
 def test_there_are_formulas():
     assert len(list(formulas("docs/bptt.md"))) > 50
+
+
+def test_the_page_of_cells_is_current_and_has_them_all():
+    page = (ROOT / "docs" / "cells.md").read_text()
+    for path in (PACKAGE / "_cells").glob("[a-z]*.py"):
+        assert f"\n## {path.stem}\n" in page
+    script = ROOT / "benchmarks" / "cells_page.py"
+    result = subprocess.run(
+        [sys.executable, script, "--check"], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr

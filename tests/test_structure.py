@@ -270,6 +270,43 @@ def test_convolutional_layers_stack_and_stream():
     assert not ys[2:, 1].any()
 
 
+def test_masks_and_resets_go_through_what_is_around_a_convolutional_layer():
+    cell = jaxrnn.conv_gru(H, (3,), (4,))
+    model = jaxrnn.stack(
+        jaxrnn.residual(jaxrnn.layer(jaxrnn.conv_gru(I, (3,), (4,)))),
+        jaxrnn.highway(jaxrnn.layer(jaxrnn.conv_gru(I, (3,), (4,)))),
+        jaxrnn.layer(cell),
+        jaxrnn.dropout(jaxrnn.layer_norm(H), 0.1),
+        jaxrnn.dense(2),
+    )
+    params = model.init(jax.random.key(0), I, jnp.float64)
+    case = problem(cell, batch=(B,))
+    xs = jnp.where(case.mask[..., None, None], case.xs, jnp.nan)
+
+    def loss(params, row=slice(None)):
+        flags = {name: flag[:, row] for name, flag in case.flags.items()}
+        _, ys = model.apply(params, xs[:, row], **flags)
+        targets = jnp.ones_like(ys)
+        error = jaxrnn.losses.mean_squared_error(ys, targets, mask=flags["mask"])
+        pooled = jaxrnn.pooling.mean(ys, flags["mask"])
+        return error, (ys, pooled)
+
+    (error, (ys, pooled)), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+    assert np.isfinite(error)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    counted = case.mask[..., None, None]
+    squares = jnp.where(counted, (ys - 1) ** 2, 0)
+    expected = float(squares.sum()) / (int(case.mask.sum()) * 4 * 2)
+    np.testing.assert_allclose(error, expected)
+    for row in range(B):
+        _, (alone, _) = loss(params, slice(row, row + 1))
+        np.testing.assert_allclose(ys[:, row : row + 1], alone, atol=1e-12)
+    of_row = ys[:, 0][case.mask[:, 0]]
+    np.testing.assert_allclose(pooled[0], of_row.mean(axis=0))
+    predicted = jaxrnn.metrics.mean_absolute_error(ys, ys + 1, mask=case.mask)
+    np.testing.assert_allclose(predicted, 1)
+
+
 @pytest.mark.parametrize("wrap", [jaxrnn.candidate_dropout, jaxrnn.zoneout])
 def test_convolutional_cells_draw_noise_at_every_place(wrap):
     cell = jaxrnn.conv_gru(H, (3,), (9,))

@@ -150,7 +150,6 @@ def conv_gru(
 
     The paper resets before the product; this resets after it, as the GRU of torch and
     cuDNN, so that a step has one convolution. torch, Keras and Flax have no such cell.
-    Layers around it take masks of their own, ``(T, *B, *S)``.
 
     References:
         Ballas et al., Delving deeper into convolutional networks for learning video

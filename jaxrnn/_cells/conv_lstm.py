@@ -160,8 +160,7 @@ def conv_lstm(
 
     The paper has peepholes; this has none, as Keras's ``ConvLSTM2D``. That one can
     stride and leave out the border in the input's convolution; Flax's ``ConvLSTMCell``
-    has the order of the state ``(c, h)``. A mask is ``(T, *B)`` here, while layers
-    around it, such as :func:`jaxrnn.dense`, take one for every place.
+    has the order of the state ``(c, h)``.
 
     References:
         Shi et al., Convolutional LSTM network: a machine learning approach for
