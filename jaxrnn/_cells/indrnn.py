@@ -26,18 +26,17 @@ import jax.numpy as jnp
 
 from .._activation import Activation, activation_transposed, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating, check_size
+from .._checks import check_activation, check_floating, check_size
 from .._precision import (
     accumulation_dtype,
     add_bias,
-    dot,
     dot_transposed,
     leading_sum,
     outer_sum,
 )
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform
-from .elman import ElmanResidual
+from .elman import ElmanResidual, elman_project
 
 
 class IndRNNParams(NamedTuple):
@@ -72,12 +71,6 @@ def indrnn_initial_state(params: IndRNNParams, batch_shape: Shape = ()) -> Array
     """Zeros ``(*B, H)``."""
     dtype = accumulation_dtype(params.u.dtype)
     return jnp.zeros((*batch_shape, *params.u.shape), dtype)
-
-
-def indrnn_project(params: IndRNNParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
 
 
 def indrnn_step(
@@ -177,7 +170,7 @@ def indrnn(
             indrnn_init, hidden_size=hidden_size, w_x_init=w_x_init, u_init=u_init
         ),
         initial_state=indrnn_initial_state,
-        project=indrnn_project,
+        project=elman_project,
         step=functools.partial(indrnn_step, activation=activation),
         output_size=hidden_size,
         adjoint=Adjoint(

@@ -150,7 +150,7 @@ def mingru_accumulate(
     params: MinGRUParams, xs: Array, residuals: MinGRUResidual, da_xs: Array
 ) -> tuple[MinGRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
-    dparams = MinGRUParams(
+    dparams = params._replace(
         w_x=outer_sum(xs, da_xs, params.w_x), b=leading_sum(da_xs, params.b)
     )
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)

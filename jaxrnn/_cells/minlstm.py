@@ -34,17 +34,14 @@ import jax.numpy as jnp
 
 from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating, check_size
+from .._checks import check_activation, check_floating, check_size
 from .._precision import (
     accumulation_dtype,
     add_bias,
-    dot,
-    dot_transposed,
-    leading_sum,
-    outer_sum,
 )
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
+from .mingru import mingru_accumulate, mingru_project
 
 NUM_GATES = 3
 
@@ -88,12 +85,6 @@ def minlstm_initial_state(params: MinLSTMParams, batch_shape: Shape = ()) -> Arr
     """Zeros ``(*B, H)``."""
     shape = (*batch_shape, params.b.shape[0] // NUM_GATES)
     return jnp.zeros(shape, accumulation_dtype(params.b.dtype))
-
-
-def minlstm_project(params: MinLSTMParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 3H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
 
 
 def _decay(a: Array) -> tuple[Array, Array]:
@@ -160,16 +151,6 @@ def minlstm_backward(
     return dh * decay, jnp.concatenate([da_i, da_f, da_n], axis=-1)
 
 
-def minlstm_accumulate(
-    params: MinLSTMParams, xs: Array, residuals: MinLSTMResidual, da_xs: Array
-) -> tuple[MinLSTMParams, Array]:
-    """Weight gradients of all steps, and the transpose of ``project``."""
-    dparams = MinLSTMParams(
-        w_x=outer_sum(xs, da_xs, params.w_x), b=leading_sum(da_xs, params.b)
-    )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
-
-
 def minlstm(
     hidden_size: int,
     *,
@@ -220,13 +201,13 @@ def minlstm(
             w_x_init=w_x_init,
         ),
         initial_state=minlstm_initial_state,
-        project=minlstm_project,
+        project=mingru_project,
         step=functools.partial(minlstm_step, activation=activation),
         output_size=hidden_size,
         adjoint=Adjoint(
             forward=functools.partial(minlstm_forward, activation=activation),
             backward=functools.partial(minlstm_backward, activation=activation),
-            accumulate=minlstm_accumulate,
+            accumulate=mingru_accumulate,
         ),
         coefficients=functools.partial(minlstm_coefficients, activation=activation),
     )

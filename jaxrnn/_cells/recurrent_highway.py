@@ -30,7 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_size
+from .._checks import check_floating, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -43,6 +43,7 @@ from .._precision import (
 )
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
+from .elman import elman_project
 
 NUM_GATES = 2
 
@@ -94,12 +95,6 @@ def recurrent_highway_initial_state(
     """Zeros ``(*B, H)``."""
     shape = (*batch_shape, params.w_h.shape[1])
     return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-
-
-def recurrent_highway_project(params: RecurrentHighwayParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 2H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
 
 
 def recurrent_highway_step(
@@ -215,7 +210,7 @@ def recurrent_highway(
             w_h_init=w_h_init,
         ),
         initial_state=recurrent_highway_initial_state,
-        project=recurrent_highway_project,
+        project=elman_project,
         step=recurrent_highway_step,
         output_size=hidden_size,
         adjoint=Adjoint(
