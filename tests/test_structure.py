@@ -175,6 +175,15 @@ def test_a_minlstm_bears_gates_that_are_both_shut():
     expected = 1 - (1 - share) ** np.arange(1, T + 1)
     np.testing.assert_allclose(ys[:, 0], expected, rtol=1e-5)
 
+    def loss(params, unroll_fn):
+        return unroll_fn(cell, params, jnp.ones((T, I), params.b.dtype))[1].sum()
+
+    params = params._replace(b=gates)
+    exact = jax.grad(loss)(jax.tree.map(jnp.float64, params), jaxrnn.unroll)
+    for unroll_fn in (jaxrnn.unroll, jaxrnn.unroll_bptt, jaxrnn.unroll_associative):
+        actual = jax.tree.map(jnp.float64, jax.grad(loss)(params, unroll_fn))
+        assert_close(actual, exact, 1e-4)
+
 
 def test_the_eigenvalues_of_an_lru_fill_a_ring():
     cell = jaxrnn.lru(2000, least_decay=0.4, most_decay=0.9)

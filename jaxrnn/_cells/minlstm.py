@@ -1,29 +1,31 @@
 """minLSTM: forget and input gate that see the input alone, and add up to 1.
 
-Forward, with ``s`` the logistic sigmoid, ``l`` its logarithm, ``g`` any activation, and
-blocks in the order i, f, n::
+Forward, with ``s`` the logistic sigmoid, ``g`` any activation, and blocks in the order
+i, f, n::
 
-    a_x = x W_x                                 project
-    a_i, a_f, a_n = split(a_x + b)
-    k   = s(a_f) / (s(a_f) + s(a_i)) = s(l(a_f) - l(a_i))
+    a   = x W_x + b                             project
+    k   = s(a_f) / (s(a_f) + s(a_i))
     n   = g(a_n)
-    h   = k * h_prev + (1 - k) * n
+    u   = (1 - k) * n
+    h   = k * h_prev + u
     y   = h
 
 Backward, with ``dh = dh' + dy``, ``dh'`` the cotangent of ``h`` from later::
 
-    d       = dh * (h_prev - n) * k * (1 - k)
-    da_i    = -d * s(-a_i)
-    da_f    = d * s(-a_f)
-    da_n    = g'(a_n) * dh * (1 - k)
+    dk      = dh * h_prev
+    du      = dh
     dh_prev = dh * k
 
 Accumulated over all steps::
 
+    d    = (dk - du * n) * k * (1 - k)
+    da_i = -d * s(-a_i)
+    da_f = d * s(-a_f)
+    da_n = g'(a_n) * du * (1 - k)
     dW_x = sum x^T da        db = sum da        dx = da W_x^T
 
-As no product with ``h_prev`` is in a step, it is linear: ``k`` is the decay and
-``(1 - k) * n`` the drive of :func:`jaxrnn.unroll_associative`.
+No gate sees the state, so that all of them are projected, and a step is two operations
+on ``k`` and ``u``, the decay and the drive of :func:`jaxrnn.unroll_associative`.
 """
 
 import functools
@@ -31,17 +33,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_floating, check_size
-from .._precision import (
-    accumulation_dtype,
-    add_bias,
-)
+from .._checks import check_activation, check_features, check_floating, check_size
+from .._precision import accumulation_dtype, add_bias, dot
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
-from .mingru import mingru_accumulate, mingru_project
+from .mingru import mingru_accumulate
 
 NUM_GATES = 3
 
@@ -57,8 +57,7 @@ class MinLSTMResidual(NamedTuple):
     """What the backward pass of a step needs."""
 
     h_prev: Array  # (*B, H), as all below
-    n: Array
-    a: Array  # (*B, 3H)
+    k: Array
 
 
 def minlstm_init(
@@ -87,68 +86,76 @@ def minlstm_initial_state(params: MinLSTMParams, batch_shape: Shape = ()) -> Arr
     return jnp.zeros(shape, accumulation_dtype(params.b.dtype))
 
 
-def _decay(a: Array) -> tuple[Array, Array]:
-    """``k`` and ``1 - k``, each without cancellation."""
-    a_i, a_f, _ = jnp.split(a, NUM_GATES, axis=-1)
-    # In logarithms: both gates may be too small for their ratio.
-    ratio = jax.nn.log_sigmoid(a_f) - jax.nn.log_sigmoid(a_i)
-    return jax.nn.sigmoid(ratio), jax.nn.sigmoid(-ratio)
+def _gates(
+    params: MinLSTMParams, xs: Array, activation: Activation
+) -> tuple[Array, Array, Array, Array]:
+    """``a``, ``k``, ``1 - k`` and ``n``."""
+    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
+    a = add_bias(dot(xs, params.w_x), params.b)
+    a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
+    # With s(a) = 1 / (1 + exp(-a)), shares of a sum of exponentials. As multiples of
+    # the largest none overflows, and the sum is at least 1 where both gates are shut.
+    largest = lax.stop_gradient(jnp.maximum(jnp.maximum(-a_i, -a_f), 0))
+    one, e_i, e_f = (jnp.exp(x - largest) for x in (0, -a_i, -a_f))
+    total = (one + e_i) + (one + e_f)
+    return a, (one + e_i) / total, (one + e_f) / total, activation(a_n)
 
 
-def minlstm_coefficients(
-    params: MinLSTMParams, a_xs: Array, *, activation: Activation = identity
-) -> tuple[Array, Array]:
-    """``k`` and ``(1 - k) * n`` of all steps."""
-    a = add_bias(a_xs, params.b)
-    decay, share = _decay(a)
-    return decay, share * activation(jnp.split(a, NUM_GATES, axis=-1)[2])
+def minlstm_project(
+    params: MinLSTMParams, xs: Array, *, activation: Activation = identity
+) -> Array:
+    """``k`` and ``u`` side by side, shape ``(..., 2H)``."""
+    _, k, rest, n = _gates(params, xs, activation)
+    return jnp.concatenate([k, rest * n], axis=-1)
+
+
+def minlstm_coefficients(params: MinLSTMParams, a_xs: Array) -> tuple[Array, Array]:
+    """``k`` and ``u`` of all steps."""
+    k, u = jnp.split(a_xs, 2, axis=-1)
+    return k, u
 
 
 def minlstm_step(
-    params: MinLSTMParams,
-    state: Array,
-    a_x: Array,
-    *,
-    activation: Activation = identity,
+    params: MinLSTMParams, state: Array, a_x: Array
 ) -> tuple[Array, Array]:
     """One step; the output is the new state."""
-    return minlstm_forward(params, state, a_x, activation=activation)[:2]
+    return minlstm_forward(params, state, a_x)[:2]
 
 
 def minlstm_forward(
-    params: MinLSTMParams,
-    state: Array,
-    a_x: Array,
-    *,
-    activation: Activation = identity,
+    params: MinLSTMParams, state: Array, a_x: Array
 ) -> tuple[Array, Array, MinLSTMResidual]:
     """One step and its residual."""
-    a = add_bias(a_x, params.b)
-    decay, share = _decay(a)
-    n = activation(jnp.split(a, NUM_GATES, axis=-1)[2])
-    h = decay * state + share * n
-    return h, h.astype(params.b.dtype), MinLSTMResidual(h_prev=state, n=n, a=a)
+    k, u = jnp.split(a_x, 2, axis=-1)
+    h = k * state + u
+    return h, h.astype(params.b.dtype), MinLSTMResidual(h_prev=state, k=k)
 
 
 def minlstm_backward(
-    params: MinLSTMParams,
-    residual: MinLSTMResidual,
-    dstate: Array,
-    dy: Array,
-    *,
-    activation: Activation = identity,
+    params: MinLSTMParams, residual: MinLSTMResidual, dstate: Array, dy: Array
 ) -> tuple[Array, Array]:
     """Transpose of one step."""
-    h_prev, n, a = residual
-    a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
-    decay, share = _decay(a)
     dh = dstate + dy.astype(dstate.dtype)
-    dratio = dh * (h_prev - n) * decay * share
-    da_i = -dratio * jax.nn.sigmoid(-a_i)
-    da_f = dratio * jax.nn.sigmoid(-a_f)
-    kept = kept_of(activation, a_n)
-    da_n = activation_transposed(activation, n, kept, dh * share)
-    return dh * decay, jnp.concatenate([da_i, da_f, da_n], axis=-1)
+    da_x = jnp.concatenate([dh * residual.h_prev, dh], axis=-1)
+    return dh * residual.k, da_x
+
+
+def minlstm_accumulate(
+    params: MinLSTMParams,
+    xs: Array,
+    residuals: MinLSTMResidual,
+    da_xs: Array,
+    *,
+    activation: Activation = identity,
+) -> tuple[MinLSTMParams, Array]:
+    """Transpose of ``project``, for which the gates are computed once more."""
+    a, k, rest, n = _gates(params, xs, activation)
+    a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
+    dk, du = jnp.split(da_xs, 2, axis=-1)
+    d = (dk - du * n) * k * rest
+    da_n = activation_transposed(activation, n, kept_of(activation, a_n), du * rest)
+    das = [-d * jax.nn.sigmoid(-a_i), d * jax.nn.sigmoid(-a_f), da_n]
+    return mingru_accumulate(params, xs, residuals, jnp.concatenate(das, axis=-1))
 
 
 def minlstm(
@@ -201,13 +208,13 @@ def minlstm(
             w_x_init=w_x_init,
         ),
         initial_state=minlstm_initial_state,
-        project=mingru_project,
-        step=functools.partial(minlstm_step, activation=activation),
+        project=functools.partial(minlstm_project, activation=activation),
+        step=minlstm_step,
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(minlstm_forward, activation=activation),
-            backward=functools.partial(minlstm_backward, activation=activation),
-            accumulate=mingru_accumulate,
+            forward=minlstm_forward,
+            backward=minlstm_backward,
+            accumulate=functools.partial(minlstm_accumulate, activation=activation),
         ),
-        coefficients=functools.partial(minlstm_coefficients, activation=activation),
+        coefficients=minlstm_coefficients,
     )
