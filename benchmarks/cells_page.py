@@ -54,9 +54,8 @@ on {batch} sequences of {steps} characters: embedding of {embedding}, the cell w
 {hidden} units, a dense layer with ReLU, logits. All have the same budget, learning rate
 and seed, and but for the options of [the script](../benchmarks/cells.py) none was
 tuned: the figures say that a cell learns, not which is the best. *Time* is that of one
-update of the whole model to that with an LSTM, below 1 faster, in interleaved runs;
-`antisymmetric` and the convolutions in three dimensions had a run of their own, with
-the LSTM beside them. Updates a second are of a shared machine: compare by the ratio.
+update of the whole model to that with an LSTM, below 1 faster, in interleaved runs.
+Updates a second are of a shared machine: compare by the ratio.
 The characters by their own frequency alone take {unigram:.3f} bits, and by the one
 before {bigram:.3f}.
 """
