@@ -4,10 +4,11 @@ import pathlib
 import jax
 import pytest
 
-# The suite is bound by compilation: what one run compiled, the next one reads.
+# The suite is bound by compilation: what one test or run compiled, the next one reads,
+# small programs as well as large ones.
 _CACHE = pathlib.Path(__file__).parent.parent / ".jax_cache"
 jax.config.update("jax_compilation_cache_dir", str(_CACHE))
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 # For the same reason programs are compiled with few optimisations.
 jax.config.update("jax_disable_most_optimizations", True)

@@ -38,10 +38,16 @@ from jax import lax
 from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_features, check_floating, check_size
-from .._precision import accumulation_dtype, add_bias, dot
+from .._precision import (
+    accumulation_dtype,
+    add_bias,
+    dot,
+    dot_transposed,
+    leading_sum,
+    outer_sum,
+)
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
-from .mingru import mingru_accumulate
 
 NUM_GATES = 3
 
@@ -155,7 +161,11 @@ def minlstm_accumulate(
     d = (dk - du * n) * k * rest
     da_n = activation_transposed(activation, n, kept_of(activation, a_n), du * rest)
     das = [-d * jax.nn.sigmoid(-a_i), d * jax.nn.sigmoid(-a_f), da_n]
-    return mingru_accumulate(params, xs, residuals, jnp.concatenate(das, axis=-1))
+    da = jnp.concatenate(das, axis=-1)
+    dparams = MinLSTMParams(
+        w_x=outer_sum(xs, da, params.w_x), b=leading_sum(da, params.b)
+    )
+    return dparams, dot_transposed(da, params.w_x).astype(xs.dtype)
 
 
 def minlstm(
