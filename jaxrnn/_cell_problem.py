@@ -36,6 +36,31 @@ class Comparison(NamedTuple):
     options: str = ""
 
 
+class OneStep(NamedTuple):
+    """A step of one batch entry, and the pullbacks that JAX derives, compiled."""
+
+    start: Any  # params -> state
+    pull_start: Any  # (params, dstate) -> dparams
+    step: Any  # (params, state, x) -> (state, y)
+    pull_step: Any  # (params, state, x, dstate, dy) -> (dparams, dstate, dx)
+
+
+def one_step(cell: Cell) -> OneStep:
+    """Compile a single step of a cell, for loops in Python."""
+
+    def step(params, state, x):
+        return cell.step(params, state, cell.project(params, x))
+
+    def pull_start(params, dstate):
+        return jax.vjp(cell.initial_state, params)[1](dstate)[0]
+
+    def pull_step(params, state, x, dstate, dy):
+        return jax.vjp(step, params, state, x)[1]((dstate, dy))
+
+    functions = (cell.initial_state, pull_start, step, pull_step)
+    return OneStep(*(quick_jit(function) for function in functions))
+
+
 class Problem(NamedTuple):
     """Random arguments of an unroll, and cotangents of what it returns."""
 
@@ -48,6 +73,7 @@ class Problem(NamedTuple):
     state: State = None  # this and what follows is for :func:`with_state` to fill in
     dstate: State = None
     dys: Any = None  # (T, B, O)
+    one_step: Any = None  # OneStep
 
 
 def random_like(rng: np.random.Generator, tree: Any) -> Any:
@@ -88,7 +114,9 @@ def with_state(problem: Problem) -> Problem:
     run = quick_jit(functools.partial(unroll, problem.cell))
     state, ys = run(problem.params, problem.xs[::-1])
     dstate, dys = random_like(np.random.default_rng(1), (state, ys))
-    return problem._replace(state=state, dstate=dstate, dys=dys)
+    return problem._replace(
+        state=state, dstate=dstate, dys=dys, one_step=one_step(problem.cell)
+    )
 
 
 def compare_all(

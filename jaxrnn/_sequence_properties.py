@@ -38,30 +38,76 @@ def _flags(problem: Problem, mask: bool, resets: bool) -> dict[str, Any]:
     }
 
 
-def _loop(problem: Problem, mask: Any, resets: Any, reverse: bool) -> Callable:
-    """The loop that :func:`jaxrnn.unroll` equals, over time and rows, in Python."""
-    cell = problem.cell
-    num_steps, num_rows = problem.xs.shape[:2]
-    nothing = jnp.zeros_like(problem.dys[0, 0])
-    step = jax.jit(lambda params, s, x: cell.step(params, s, cell.project(params, x)))
+def _zeros_like(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), tree)
 
-    def run(params, xs, state):
-        states, columns = [], []
-        for row in range(num_rows):
-            s = jax.tree.map(lambda leaf, row=row: leaf[row], state)
-            ys = [nothing] * num_steps
-            for t in reversed(range(num_steps)) if reverse else range(num_steps):
-                start = t + 1 if reverse else t
-                if resets is not None and start < num_steps and resets[start, row]:
-                    s = cell.initial_state(params)
-                if mask is None or mask[t, row]:
-                    s, ys[t] = step(params, s, xs[t, row])
-            states.append(s)
-            columns.append(jnp.stack(ys))
-        last = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        return last, jnp.stack(columns, axis=1)
 
-    return run
+def _entry(tree: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[index], tree)
+
+
+def _take_steps(
+    problem: Problem, xs: Any, s: Any, mask: Any, resets: Any, reverse: bool
+) -> tuple[Any, list[Any], list[Any]]:
+    """Run one batch entry step by step, in Python.
+
+    Returns:
+        The last state, the outputs by time, and the steps that were taken, each as
+        ``(t, state that enters it)``; a reset is ``(None, fresh state)``.
+    """
+    one, params, num_steps = problem.one_step, problem.params, len(xs)
+    ys, taken = [np.zeros_like(problem.dys[0, 0])] * num_steps, []
+    for t in reversed(range(num_steps)) if reverse else range(num_steps):
+        boundary = t + 1 if reverse else t
+        if resets is not None and boundary < num_steps and resets[boundary]:
+            s = one.start(params)
+            taken.append((None, s))
+        if mask is None or mask[t]:
+            taken.append((t, s))
+            s, ys[t] = one.step(params, s, xs[t])
+    return s, ys, taken
+
+
+def _pull_steps(
+    problem: Problem, xs: Any, taken: list[Any], ds: Any, dys: Any
+) -> tuple[Any, Any, Any]:
+    """Pull cotangents back through the steps of one batch entry, the last one first."""
+    one, params = problem.one_step, problem.params
+    dparams, dxs = _zeros_like(params), np.zeros_like(xs)
+    for t, s in reversed(taken):
+        if t is None:
+            more, ds = one.pull_start(params, ds), _zeros_like(ds)
+        else:
+            more, ds, dxs[t] = one.pull_step(params, s, xs[t], ds, dys[t])
+        dparams = jax.tree.map(np.add, dparams, more)
+    return dparams, dxs, ds
+
+
+def _loop(
+    problem: Problem, xs: Any, state: Any, mask: Any, resets: Any, reverse: bool
+) -> tuple[Any, ...]:
+    """Values and gradients of the loop that :func:`jaxrnn.unroll` equals.
+
+    JAX differentiates single steps of single batch entries. Nothing is shared with the
+    scan of the engine.
+    """
+    results = []
+    for entry in range(xs.shape[1]):
+        valid = None if mask is None else mask[:, entry]
+        starts = None if resets is None else resets[:, entry]
+        s, inputs = _entry(state, entry), xs[:, entry]
+        last, ys, taken = _take_steps(problem, inputs, s, valid, starts, reverse)
+        ds, dys = _entry(problem.dstate, entry), problem.dys[:, entry]
+        pulled = _pull_steps(problem, inputs, taken, ds, dys)
+        results.append((last, np.stack(ys), *pulled))
+    last, ys, dparams, dxs, dstate0 = zip(*results, strict=True)
+    return (
+        jax.tree.map(lambda *leaves: np.stack(leaves), *last),
+        np.stack(ys, axis=1),
+        jax.tree.map(lambda *leaves: np.sum(leaves, axis=0), *dparams),
+        np.stack(dxs, axis=1),
+        jax.tree.map(lambda *leaves: np.stack(leaves), *dstate0),
+    )
 
 
 def _values_and_gradients(problem: Problem, run: Callable, *args: Any) -> Any:
@@ -72,6 +118,7 @@ def _values_and_gradients(problem: Problem, run: Callable, *args: Any) -> Any:
 def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Comparison]:
     flags = _flags(problem, mask=mask, resets=resets)
     xs, state = problem.xs, problem.state
+    numpy_problem = problem._replace(dys=np.asarray(problem.dys))
     if mask:
         xs = select(jnp.asarray(problem.mask), xs, jnp.full_like(xs, jnp.nan))
     for reverse, direction in _DIRECTIONS:
@@ -80,7 +127,6 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
             state = jax.tree.map(lambda s: s.at[0].set(jnp.nan), problem.state)
         else:
             state = problem.state
-        args = (problem.params, xs, state)
 
         def unrolled(params, xs, state, reverse=reverse):
             return problem.unroll_fn(
@@ -88,9 +134,8 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
             )
 
         run = functools.partial(_values_and_gradients, problem, unrolled)
-        got = quick_jit(run)(*args)
-        loop = _loop(problem, **flags, reverse=reverse)
-        expected = _values_and_gradients(problem, loop, *args)
+        got = quick_jit(run)(problem.params, xs, state)
+        expected = _loop(numpy_problem, np.asarray(xs), state, **flags, reverse=reverse)
         yield from compare_all(RESULTS, got, expected, SEQUENCE, direction)
 
 
@@ -113,30 +158,37 @@ def streaming(problem: Problem) -> Iterator[Comparison]:
         run = jax.vmap(unroll_fn, in_axes=(None, 1, 0), out_axes=(0, 1))
         return run(params, xs, state)
 
-    def compare(actual, expected, *args):
-        def both(*args):
-            return tuple(
-                _values_and_gradients(problem, f, *args) for f in (actual, expected)
-            )
+    def no_state(params, xs, state):
+        return unroll_fn(params, xs)
 
-        return quick_jit(both)(*args)
-
-    args = (problem.params, problem.xs, problem.state)
-    others = {
-        "in chunks": chunks,
-        "two batch dimensions": two_dims,
-        "no batch dimension": rows,
-    }
-    for options, run in others.items():
-        got, expected = compare(run, unroll_fn, *args)
-        yield from compare_all(RESULTS, got, expected, SEQUENCE, options)
-
-    def initial(params, xs):
+    def initial(params, xs, state):
         batch = batch_shape(problem.cell, xs)[1:]
         return unroll_fn(params, xs, problem.cell.initial_state(params, batch))
 
-    got, expected = compare(unroll_fn, initial, *args[:2])
-    yield from compare_all(RESULTS[:4], got, expected, SEQUENCE, "no state given")
+    runs = {
+        "whole": unroll_fn,
+        "in chunks": chunks,
+        "two batch dimensions": two_dims,
+        "no batch dimension": rows,
+        "no state given": no_state,
+        "the initial state given": initial,
+    }
+
+    @quick_jit
+    def every(*args):
+        return {
+            name: _values_and_gradients(problem, run, *args)
+            for name, run in runs.items()
+        }
+
+    found = every(problem.params, problem.xs, problem.state)
+    for options in ("in chunks", "two batch dimensions", "no batch dimension"):
+        expected = found["whole"]
+        yield from compare_all(RESULTS, found[options], expected, SEQUENCE, options)
+    got, expected = found["no state given"], found["the initial state given"]
+    yield from compare_all(
+        RESULTS[:4], got[:4], expected[:4], SEQUENCE, "no state given"
+    )
 
 
 def masks(problem: Problem) -> Iterator[Comparison]:

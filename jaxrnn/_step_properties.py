@@ -69,12 +69,11 @@ def batch_rows(problem: Problem) -> Iterator[Comparison]:
     def step(state, x):
         return cell.step(params, state, cell.project(params, x))
 
-    together = quick_jit(step)(problem.state, x)
-    rows = [
-        quick_jit(step)(jax.tree.map(lambda s, r=r: s[r], problem.state), x[r])
-        for r in range(len(x))
-    ]
-    alone = jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+    state, x = jax.tree.map(np.asarray, (problem.state, x))
+    run = quick_jit(step)
+    together = run(state, x)
+    rows = [run(jax.tree.map(lambda s, r=r: s[r], state), x[r]) for r in range(len(x))]
+    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
     yield from compare_all(("state", "y"), together, alone, STEP)
 
 
