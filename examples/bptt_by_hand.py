@@ -35,7 +35,6 @@ def main():
     parser.add_argument("--output", choices=listing.OUTPUTS, default="sigmoid")
     options = parser.parse_args()
     matplotlib.use("Agg")
-    jax.config.update("jax_enable_x64", True)
     path = command_line.prepare_out(options.out, "unfolded.png")
 
     rng = np.random.default_rng(options.seed)
@@ -194,4 +193,5 @@ def digits(theirs, ours):
 
 
 if __name__ == "__main__":
-    main()
+    with jax.enable_x64(True):
+        main()

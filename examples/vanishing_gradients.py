@@ -173,5 +173,5 @@ def main():
 if __name__ == "__main__":
     matplotlib.use("Agg")
     # Gradients that vanish over 500 steps are zero in float32.
-    jax.config.update("jax_enable_x64", True)
-    main()
+    with jax.enable_x64(True):
+        main()
