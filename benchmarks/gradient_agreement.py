@@ -22,7 +22,7 @@ import numpy as np
 import jaxrnn
 from jaxrnn.testing import check_cell
 
-sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests"))
+sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "helpers"))
 import frameworks
 from cases import random_like
 
@@ -49,18 +49,16 @@ def problem(cell, dtype, flagged, reverse):
     keys = jax.random.split(jax.random.key(0), 8)
     shape = (NUM_STEPS, BATCH_SIZE)
     params = cell.init(keys[0], INPUT_SIZE, dtype)
-    params = jax.tree.map(
-        lambda p, n: p + 0.1 * n, params, random_like(keys[1], params)
-    )
+    params = jax.tree.map(lambda p, n: p + 0.1 * n, params, random_like((0, 1), params))
     xs = jax.random.normal(keys[2], (*shape, INPUT_SIZE), dtype)
-    state = random_like(keys[3], cell.initial_state(params, (BATCH_SIZE,)))
+    state = random_like((0, 3), cell.initial_state(params, (BATCH_SIZE,)))
     dys = jax.random.normal(keys[4], (*shape, HIDDEN_SIZE), dtype)
     flags = {
         "mask": jax.random.bernoulli(keys[5], 0.8, shape) if flagged else None,
         "resets": jax.random.bernoulli(keys[6], 0.1, shape) if flagged else None,
         "reverse": reverse,
     }
-    return (params, xs, state), (random_like(keys[7], state), dys), flags
+    return (params, xs, state), (random_like((0, 7), state), dys), flags
 
 
 def by_jax(cell, args, cotangents, flags):
@@ -96,7 +94,7 @@ def inner(a, b):
 def by_forward_mode(cell, args, cotangents, flags):
     """Along a random direction in each parameter."""
     params, *rest = args
-    leaves, treedef = jax.tree.flatten(random_like(jax.random.key(1), params))
+    leaves, treedef = jax.tree.flatten(random_like(1, params))
     gradient = jax.tree.leaves(by_jax(cell, args, cotangents, flags)[0])
     slopes = []
     for chosen in range(len(leaves)):
@@ -116,7 +114,7 @@ def by_forward_mode(cell, args, cotangents, flags):
 def by_hessian(cell, args, cotangents, flags):
     """Hessian times a vector, reverse over reverse against forward over reverse."""
     params, *rest = args
-    direction = random_like(jax.random.key(1), params)
+    direction = random_like(1, params)
 
     def gradient(unroll_fn, params):
         def loss(params):

@@ -5,7 +5,7 @@ import importlib.util
 import jax
 import pytest
 
-NEEDED = ("flax", "orbax")
+NEEDED = ("flax", "orbax", "sacrebleu")
 missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 collect_ignore = ["other_libraries.md"] if missing else []
 

@@ -1,0 +1,176 @@
+"""All states, the initial one included, those at each length, or the last alone."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import BASE, CELLS, B, H, I, T, assert_close, problem, random_like
+
+import jaxrnn
+
+WRAPPERS = {"all_states": jaxrnn.all_states, "no_outputs": jaxrnn.no_outputs}
+
+
+def by_steps(cell, case):
+    """Every state of a run, by a loop in Python."""
+    state, states = case.state, []
+    for x in case.xs:
+        state, _ = cell.step(case.params, state, cell.project(case.params, x))
+        states.append(state)
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [("lstm", jaxrnn.unroll)] + [(name, jaxrnn.unroll_bptt) for name in BASE],
+)
+def test_all_states(name, run):
+    cell = CELLS[name].cell
+    case = problem(cell, mask=False, resets=False)
+    last, states = run(jaxrnn.all_states(cell), *case.args)
+    assert_close(states, by_steps(cell, case), 1e-12)
+    assert_close(jax.tree.map(lambda leaf: leaf[-1], states), last, 0)
+    assert_close(last, run(cell, *case.args)[0], 1e-12)
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+@pytest.mark.parametrize(
+    ("name", "reverse"), [("lstm", False), ("gru", True), ("elman-softplus", False)]
+)
+def test_gradients(name, wrapper, reverse):
+    cell = WRAPPERS[wrapper](CELLS[name].cell)
+    case = problem(cell)
+
+    @jax.jit
+    def gradients():
+        def through(run):
+            def values(params, xs, state):
+                return run(cell, params, xs, state, **case.flags, reverse=reverse)
+
+            out, pull = jax.vjp(values, *case.args)
+            return out, pull(random_like(5, out))
+
+        return through(jaxrnn.unroll), through(jaxrnn.unroll_bptt)
+
+    by_jax, by_hand = gradients()
+    assert_close(by_hand, by_jax, 1e-10)
+
+
+def test_bptt_takes_cotangents_of_states():
+    cell = jaxrnn.all_states(jaxrnn.lstm(H))
+    case = problem(cell)
+    _, states = jaxrnn.unroll(cell, *case.args[:2], **case.flags)
+    dstates = random_like(2, states)
+
+    def loss(params):
+        _, ys = jaxrnn.unroll(cell, params, case.xs, **case.flags)
+        return sum(map(jnp.vdot, ys, dstates))
+
+    dparams, _, _ = jaxrnn.bptt(cell, case.params, case.xs, dstates, **case.flags)
+    assert_close(dparams, jax.grad(loss)(case.params), 1e-10)
+
+
+def test_the_state_at_each_length_is_that_of_a_masked_run():
+    cell = jaxrnn.lstm(H)
+    case = problem(cell, mask=False, resets=False)
+    lengths = jnp.array([0, T, 3])
+    mask = jaxrnn.lengths_to_mask(lengths, T)
+    expected, _ = jaxrnn.unroll(cell, *case.args, mask=mask)
+    _, states = jaxrnn.unroll(jaxrnn.all_states(cell), *case.args)
+    states = jaxrnn.with_initial(case.state, states)
+    assert states.c.shape == (T + 1, B, H)
+    assert_close(jaxrnn.at_lengths(states, lengths), expected, 1e-12)
+    alone, _ = jaxrnn.unroll(jaxrnn.no_outputs(cell), *case.args, mask=mask)
+    assert_close(alone, expected, 1e-12)
+
+
+def test_no_outputs_in_layers():
+    encoder = jaxrnn.stack(
+        jaxrnn.layer(jaxrnn.gru(4)), jaxrnn.layer(jaxrnn.no_outputs(jaxrnn.lstm(H)))
+    )
+    params = encoder.init(jax.random.key(0), I)
+    state, ys = encoder.apply(params, jnp.ones((T, B, I), params[0].b.dtype))
+    assert (encoder.output_size, ys.shape) == (0, (T, B, 0))
+    assert state[1].c.shape == (B, H)
+
+
+def test_noise_goes_with_it():
+    plain = jaxrnn.zoneout(jaxrnn.lstm(H), 0.5)
+    case = problem(plain)
+    key = jax.random.key(1)
+    layer = jaxrnn.layer(jaxrnn.all_states(plain))
+    _, states = layer.apply(*case.args, **case.flags, key=key)
+    _, ys = jaxrnn.layer(plain).apply(*case.args, **case.flags, key=key)
+    assert_close(states.h, ys, 1e-12)
+
+
+def memory(cell, run=jaxrnn.unroll_bptt):
+    params = cell.init(jax.random.key(0), 8, jnp.float32)
+    xs = jnp.zeros((1000, 4, 8), jnp.float32)
+
+    def forward(params):
+        return run(cell, params, xs)
+
+    analysis = jax.jit(forward).lower(params).compile().memory_analysis()
+    return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
+
+
+def test_less_that_is_asked_for_costs_less(optimized):
+    cell = jaxrnn.lstm(64)
+    last, outputs, states = (
+        memory(each)
+        for each in (jaxrnn.no_outputs(cell), cell, jaxrnn.all_states(cell))
+    )
+    one = 1000 * 4 * 64 * 4  # bytes of an array (T, B, H)
+    assert outputs - last > 0.9 * one
+    assert states - outputs > 0.9 * one
+
+
+def states_layer():
+    return jaxrnn.layer(jaxrnn.all_states(jaxrnn.lstm(I)))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: jaxrnn.stack(states_layer(), jaxrnn.dense(2)),
+        lambda: jaxrnn.stack(states_layer(), jaxrnn.layer(jaxrnn.gru(3))),
+        lambda: jaxrnn.skip_stack(jaxrnn.layer(jaxrnn.gru(I)), states_layer()),
+        lambda: jaxrnn.residual(states_layer()._replace(output_size=I)),
+        lambda: jaxrnn.highway(states_layer()._replace(output_size=I)),
+        lambda: jaxrnn.dropout(states_layer(), 0.5),
+        lambda: jaxrnn.bidirectional(*2 * [jaxrnn.all_states(jaxrnn.lstm(3))]),
+    ],
+)
+def test_states_go_into_no_other_layer(make):
+    key, model = jax.random.key(0), make()
+    params = model.init(key, I)
+    with pytest.raises(TypeError, match="must be one array here, got LSTMState"):
+        model.apply(params, jnp.ones((T, B, I)), key=key)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: jaxrnn.layer(jaxrnn.gru(3), unroll_fn=2), TypeError, "unroll_fn must"),
+        (lambda: jaxrnn.all_states(jaxrnn.lstm), TypeError, "cell must be a Cell"),
+        (
+            lambda: jaxrnn.no_outputs(jaxrnn.layer(jaxrnn.gru(3))),
+            TypeError,
+            "must be a Cell, got Layer",
+        ),
+        (
+            lambda: jaxrnn.at_lengths(np.zeros((3, 2, 4)), np.array([1.0, 2.0])),
+            TypeError,
+            "lengths must be integers",
+        ),
+        (
+            lambda: jaxrnn.at_lengths(np.zeros((3, 2, 4)), np.array([1, 2, 3])),
+            ValueError,
+            r"batch shape of states.*\(3, 2, 4\), got shape \(3,\)",
+        ),
+    ],
+)
+def test_bad_input(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

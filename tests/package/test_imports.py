@@ -1,0 +1,145 @@
+"""Modules import from lower layers only, and say so at their top."""
+
+import ast
+import pathlib
+
+import pytest
+
+PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
+
+# A module imports from rows above its own only (docs/design.md, "Import layers").
+IMPORT_LAYERS = [
+    ["_typing"],
+    ["_base", "_plan", "_rows"],
+    ["_precision"],
+    [
+        "_activation",
+        "_checks",
+        "_convolution",
+        "_finite_differences",
+        "_gate_activation",
+        "_normalized",
+    ],
+    [
+        "_scan",
+        "_batches",
+        "_edit_distance",
+        "_influence",
+        "_multihead",
+        "_noise",
+        "_reparametrized",
+        "_series",
+        "_vocabulary",
+        "initializers",
+    ],
+    ["_cells.elman", "_cells.lstm", "_cells.gru", "_unroll"],
+    [
+        "_cells.conv_lstm",
+        "_cells.coupled_lstm",
+        "_cells.indrnn",
+        "_cells.janet",
+        "_cells.jordan",
+        "_cells.layer_norm_gru",
+        "_cells.layer_norm_lstm",
+        "_cells.leaky_integrator",
+        "_cells.lru",
+        "_cells.mgu",
+        "_cells.mingru",
+        "_cells.minlstm",
+        "_cells.orthogonal_rnn",
+        "_cells.peephole_lstm",
+        "_cells.projected_lstm",
+        "_cells.recurrent_highway",
+        "_cells.slstm",
+    ],
+    [
+        "_cells.antisymmetric",
+        "_cells.conv_gru",
+        "_cells.echo_state",
+    ],
+    ["_associative", "_chunks", "_unroll_with"],
+    ["_row_by_row"],
+    ["_reverse_mode"],
+    ["_bptt", "_gradient_by_lag", "_rtrl", "_time_distributed"],
+    [
+        "_attention",
+        "_connections",
+        "_dropout",
+        "_learned_state",
+        "_recurrent_dropout",
+        "_returned",
+        "_ridge",
+        "_tied",
+        "_update",
+        "_zoneout",
+        "pooling",
+    ],
+    ["_layers", "_beam_search"],
+    ["_gradient_norms", "_jacobians", "_gates", "_cell_problem"],
+    ["_step_properties", "_sequence_properties"],
+    ["_cell_properties"],
+    [
+        "losses",
+        "metrics",
+        "data",
+        "decode",
+        "train",
+        "truncated",
+        "optimizers",
+        "normalization",
+        "diagnostics",
+        "testing",
+        "checkpoint",
+    ],
+    ["plotting", "seq2seq"],
+    ["__init__"],
+]
+RANK = {name: rank for rank, row in enumerate(IMPORT_LAYERS) for name in row}
+MODULES = [
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    for path in sorted(PACKAGE.rglob("*.py"))
+]
+
+
+def imports(module):
+    """The modules of the package that ``module`` imports, and the others."""
+    path = PACKAGE / (module.replace(".", "/") + ".py")
+    own, others = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            others |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            others.add(node.module.split(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            package = ["jaxrnn", *module.split(".")][: -node.level]
+            if node.module is None:
+                own |= {".".join([*package[1:], alias.name]) for alias in node.names}
+            else:
+                own.add(".".join([*package[1:], node.module]))
+    return own, others
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m != "_cells.__init__"])
+def test_modules_import_from_lower_layers_only(module):
+    own, others = imports(module)
+    for imported in own:
+        assert RANK[imported] < RANK[module], f"{module} imports {imported}"
+    if module not in ("losses", "train", "_update", "truncated", "optimizers"):
+        assert "optax" not in others
+    if module != "checkpoint":
+        assert "safetensors" not in others
+    if module != "plotting":
+        assert "matplotlib" not in others
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_import_hides_in_a_function(module):
+    tree = ast.parse((PACKAGE / (module.replace(".", "/") + ".py")).read_text())
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                assert not isinstance(node, ast.Import | ast.ImportFrom), function.name
+
+
+def test_every_module_has_its_place():
+    assert set(RANK) == set(MODULES) - {"_cells.__init__"}
