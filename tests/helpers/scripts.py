@@ -39,7 +39,7 @@ def needs(*packages):
 def run(script, *arguments, stdin=""):
     """Run ``examples/<script>.py`` in this process, and catch what it prints.
 
-    A process of its own would take three seconds more, most of them to import JAX.
+    A process of its own would import JAX for every run.
     """
     path = str(EXAMPLES / f"{script}.py")
     out, err = io.StringIO(), io.StringIO()
