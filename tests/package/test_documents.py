@@ -1,4 +1,4 @@
-"""README and pages: their code runs, and what they quote is there."""
+"""The code in README and pages runs, and the source lines they quote exist."""
 
 import pathlib
 import re

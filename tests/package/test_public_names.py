@@ -46,7 +46,7 @@ def test_public_names_are_documented(name, value):
     doc = inspect.getdoc(value)
     assert doc, name
     if isinstance(value, type) and issubclass(value, tuple):
-        # NamedTuple writes a docstring of its own where there is none.
+        # NamedTuple generates a docstring for a class without one.
         assert not doc.startswith(f"{value.__name__}("), name
     if inspect.isfunction(value):
         parameters = [p for p in inspect.signature(value).parameters if p != "self"]
