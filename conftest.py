@@ -1,5 +1,6 @@
 """Settings of every test and doctest."""
 
+import gc
 import itertools
 import os
 import pathlib
@@ -32,6 +33,10 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # Float64 where a test asks for it, and no silent promotion.
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+# What is imported stays: the collector need not look through it again and again.
+gc.freeze()
+gc.set_threshold(10_000, 20, 20)
 
 MAPS = pathlib.Path("/proc/self/maps")
 MOST_MAPS = 40_000  # of the 65 530 that Linux allows a process by default

@@ -95,10 +95,13 @@ def draw(
     """Draw a problem in float64."""
     rng = np.random.default_rng(seed)
     if params is None:
-        params = cell.init(jax.random.key(seed), input_size, jnp.float64)
+        init = quick_jit(lambda key: cell.init(key, input_size, jnp.float64))
+        params = init(jax.random.key(seed))
         # A bias of zero would hide a mistake.
         noise = random_like(rng, params)
-        params = jax.tree.map(lambda p, n: p + 0.3 * n, params, noise)
+        params = jax.tree.map(
+            lambda p, n: jnp.asarray(np.asarray(p) + 0.3 * np.asarray(n)), params, noise
+        )
     shape = (num_steps, batch_size)
     xs = jnp.asarray(rng.standard_normal((*shape, *cell.spatial_shape, input_size)))
     mask, resets = rng.random(shape) < 0.6, rng.random(shape) < 0.4

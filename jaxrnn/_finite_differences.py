@@ -61,11 +61,16 @@ def directional_derivatives(
     Returns:
         ``(D,)``, in float64.
     """
-    vector, unravel = ravel_pytree(point)
-    along = jnp.stack([flat(direction) for direction in directions])
-    sizes = jnp.asarray(STEP_SIZES, vector.dtype)
-    steps = jnp.stack([sizes, -sizes])[..., None] * along[:, None, None]
-    points = (vector + steps).reshape(-1, vector.size)
-    values = jax.jit(lambda points: lax.map(lambda p: fn(unravel(p)), points))(points)
-    values = np.asarray(values, np.float64).reshape(len(directions), 2, -1)
+
+    @jax.jit
+    def values_around(point, directions):
+        vector, unravel = ravel_pytree(point)
+        along = jnp.stack([flat(direction) for direction in directions])
+        sizes = jnp.asarray(STEP_SIZES, vector.dtype)
+        steps = jnp.stack([sizes, -sizes])[..., None] * along[:, None, None]
+        points = (vector + steps).reshape(-1, vector.size)
+        return lax.map(lambda p: fn(unravel(p)), points)
+
+    values = np.asarray(values_around(point, directions), np.float64)
+    values = values.reshape(len(directions), 2, -1)
     return richardson((values[:, 0] - values[:, 1]) / (2 * STEP_SIZES))

@@ -21,7 +21,6 @@ from ._cell_problem import (
     random_like,
 )
 from ._finite_differences import directional_derivatives
-from ._scan import select
 from ._typing import Array
 from ._unroll import batch_shape, unroll
 
@@ -117,16 +116,16 @@ def _values_and_gradients(problem: Problem, run: Callable, *args: Any) -> Any:
 
 def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Comparison]:
     flags = _flags(problem, mask=mask, resets=resets)
-    xs, state = problem.xs, problem.state
+    xs = np.array(problem.xs)
     numpy_problem = problem._replace(dys=np.asarray(problem.dys))
     if mask:
-        xs = select(jnp.asarray(problem.mask), xs, jnp.full_like(xs, jnp.nan))
+        xs[~problem.mask] = np.nan
     for reverse, direction in _DIRECTIONS:
+        state = jax.tree.map(np.array, problem.state)
         if resets and not reverse:
             # The first row is reset before its first step: its state must not matter.
-            state = jax.tree.map(lambda s: s.at[0].set(jnp.nan), problem.state)
-        else:
-            state = problem.state
+            for leaf in jax.tree.leaves(state):
+                leaf[0] = np.nan
 
         def unrolled(params, xs, state, reverse=reverse):
             return problem.unroll_fn(
@@ -135,7 +134,7 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
 
         run = functools.partial(_values_and_gradients, problem, unrolled)
         got = quick_jit(run)(problem.params, xs, state)
-        expected = _loop(numpy_problem, np.asarray(xs), state, **flags, reverse=reverse)
+        expected = _loop(numpy_problem, xs, state, **flags, reverse=reverse)
         yield from compare_all(RESULTS, got, expected, SEQUENCE, direction)
 
 
@@ -259,12 +258,12 @@ def _along_random_directions(loss: Callable, point: Any, seed: int) -> Any:
     leaves, treedef = jax.tree.flatten(random_like(np.random.default_rng(seed), point))
     directions = [
         jax.tree.unflatten(
-            treedef, [v if i == j else jnp.zeros_like(v) for j, v in enumerate(leaves)]
+            treedef, [v if i == j else _zeros_like(v) for j, v in enumerate(leaves)]
         )
         for i in range(len(leaves))
     ]
     gradient = quick_jit(jax.grad(loss))(point)
-    along = jax.tree.map(jnp.vdot, gradient, jax.tree.unflatten(treedef, leaves))
+    along = jax.tree.map(np.vdot, gradient, jax.tree.unflatten(treedef, leaves))
     slopes = list(directional_derivatives(loss, point, directions))
     return along, jax.tree.unflatten(treedef, slopes)
 

@@ -194,6 +194,8 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
     for row in of_rows:
         shapes = _shapes((by_jax[0], by_jax[1][:, 0]))
         yield from compare_all(names, _shapes(row), shapes, STEP, "no batch dimension")
-    total = jax.tree.map(lambda *leaves: sum(leaves), *(r[0] for r in of_rows))
-    dxs = jnp.stack([r[1] for r in of_rows], axis=1)
+    total = jax.tree.map(
+        lambda *leaves: np.sum(leaves, axis=0), *(r[0] for r in of_rows)
+    )
+    dxs = np.stack([r[1] for r in of_rows], axis=1)
     yield from compare_all(names, (total, dxs), by_jax, STEP, "no batch dimension")

@@ -7,6 +7,7 @@ with G gates are stored side by side, ``(I, G * H)``; what is right for one matr
 per gate.
 """
 
+import functools
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -39,7 +40,7 @@ def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Ar
         Glorot and Bengio, Understanding the difficulty of training deep feedforward
         neural networks, 2010.
     """
-    return initializers.glorot_uniform()(key, shape, check_floating("dtype", dtype))
+    return _glorot_uniform(key, tuple(shape), check_floating("dtype", dtype))
 
 
 def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
@@ -57,9 +58,7 @@ def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
         Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep
         linear neural networks, 2014.
     """
-    float_dtype = check_floating("dtype", dtype)
-    wide = initializers.orthogonal()(key, shape, accumulation_dtype(float_dtype))
-    return wide.astype(float_dtype)
+    return _orthogonal(key, tuple(shape), check_floating("dtype", dtype))
 
 
 def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
@@ -93,3 +92,13 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
         return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=-1)
 
     return init
+
+
+# One program for each shape: every operation that runs alone is compiled alone.
+_glorot_uniform = jax.jit(initializers.glorot_uniform(), static_argnums=(1, 2))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _orthogonal(key, shape, dtype):
+    wide = initializers.orthogonal()(key, shape, accumulation_dtype(dtype))
+    return wide.astype(dtype)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import B, H, I, T, assert_close, random_normal
+from cases import B, H, I, T, assert_close, problem, random_normal, unroll
 
 import jaxrnn
 from jaxrnn.testing import check_cell
@@ -26,9 +26,9 @@ def test_runs_start_and_restart_with_the_learned_state():
     params = params._replace(state=jnp.linspace(-1.0, 1.0, H))
     start = jnp.broadcast_to(params.state, (B, H))
     resets = jnp.isin(jnp.arange(T), jnp.array([3]))[:, None].repeat(B, 1)
-    _, ys = jaxrnn.unroll(cell, params, xs, resets=resets)
-    _, first = jaxrnn.unroll(inner, params.cell, xs[:3], start)
-    _, rest = jaxrnn.unroll(inner, params.cell, xs[3:], start)
+    _, ys = unroll(cell, params, xs, resets=resets)
+    _, first = unroll(inner, params.cell, xs[:3], start)
+    _, rest = unroll(inner, params.cell, xs[3:], start)
     assert_close(ys, jnp.concatenate([first, rest]), 1e-12)
 
 
@@ -47,3 +47,13 @@ def test_learned_state_needs_a_cell_and_no_adjoint():
     assert grads.state.all()
     with pytest.raises(TypeError, match="cell must be a Cell, got Layer"):
         jaxrnn.learned_state(jaxrnn.layer(jaxrnn.gru(H)))
+
+
+def test_learned_state_keeps_what_the_cell_can_do():
+    linear = jaxrnn.learned_state(jaxrnn.mingru(H))
+    case = problem(linear)
+    run = jax.jit(jaxrnn.unroll_associative, static_argnums=0)
+    actual = run(linear, case.params, case.xs, **case.flags)
+    expected = unroll(linear, case.params, case.xs, **case.flags)
+    assert_close(actual, expected, 1e-12)
+    assert jaxrnn.learned_state(jaxrnn.orthogonal_rnn(H)).derived is not None

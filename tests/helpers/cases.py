@@ -165,7 +165,8 @@ def random_flags(seed, shape, probability):
 @functools.lru_cache
 def initial_params(cell, input_size=I):
     """The parameters that a cell or layer begins with, made once for all tests."""
-    return cell.init(jax.random.key(0), input_size, jnp.float64)
+    draw = jax.jit(cell.init, static_argnums=(1, 2))
+    return draw(jax.random.key(0), input_size, jnp.float64)
 
 
 def random_params(seed, cell, dtype=jnp.float64, input_size=I, scale=0.3):
@@ -198,9 +199,15 @@ class Problem:
         return {"mask": self.mask, "resets": self.resets}
 
 
+# Eager calls compile each operation alone: here each run is one program.
+unroll = jax.jit(jaxrnn.unroll, static_argnames=("cell", "reverse"))
+unroll_bptt = jax.jit(jaxrnn.unroll_bptt, static_argnames=("cell", "reverse"))
+
+
 def compiled(layer):
-    """The layer with its functions jitted: eager calls compile each operation alone."""
+    """The layer with its functions jitted."""
     return layer._replace(
+        init=jax.jit(layer.init, static_argnames=("input_size", "dtype")),
         initial_state=jax.jit(layer.initial_state, static_argnames="batch_shape"),
         apply=jax.jit(layer.apply),
         step=jax.jit(layer.step),
@@ -250,7 +257,7 @@ def assert_close(actual, expected, rtol):
         )
 
 
-def gradients(unroll_fn, cell, problem, reverse):
+def gradients(unroll_fn, cell, problem, reverse=False):
     """Values of an unroll, and its gradients by params, inputs and state."""
 
     def run(params, xs, state):

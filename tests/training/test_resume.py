@@ -1,6 +1,5 @@
 """A run that is killed at any moment resumes, and ends as one that was not."""
 
-import os
 import pathlib
 import signal
 import subprocess
@@ -9,19 +8,12 @@ import time
 
 import pytest
 import safetensors.numpy
+import scripts
 
 from jaxrnn import checkpoint
 
 SCRIPT = pathlib.Path(__file__).parent / "resumable.py"
 STEPS = 22  # saved after 4, 8, 12, 16, 20 and 22
-
-
-CACHE = SCRIPT.parents[2] / ".jax_cache"
-ENVIRONMENT = {
-    **os.environ,
-    "JAX_COMPILATION_CACHE_DIR": str(CACHE),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-}
 
 
 def command(path, *moment):
@@ -30,7 +22,10 @@ def command(path, *moment):
 
 def run(path, *moment):
     return subprocess.run(
-        command(path, *moment), capture_output=True, text=True, env=ENVIRONMENT
+        command(path, *moment),
+        capture_output=True,
+        text=True,
+        env=scripts.environment(),
     )
 
 
@@ -49,27 +44,43 @@ def uninterrupted(tmp_path_factory):
     return contents(path)
 
 
-def test_killed_again_and_again(tmp_path, uninterrupted):
+MOMENTS = {
+    "twice": {
+        "write 1": 0,  # in the middle of the first file
+        "replace 2": 0,  # when the second is whole and not yet in its place
+        "": 4,
+    },
+    "five times": {
+        "step 2": 0,  # before the first file
+        "write 1": 0,
+        "step 7": 0,  # between two files
+        "write 2": 4,  # in the middle of one that replaces another
+        "replace 1": 8,
+        "": 8,
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "name", ["twice", pytest.param("five times", marks=pytest.mark.slow)]
+)
+def test_a_run_killed_at_some_moments_ends_as_if_it_was_not(
+    tmp_path, uninterrupted, name
+):
     path = tmp_path / "run.safetensors"
-    starts = []
-    for moment in (
-        "step 2",  # before the first file
-        "write 1",  # in the middle of the first file
-        "step 7",  # between two files
-        "write 2",  # in the middle of one that replaces another
-        "replace 1",  # when it is whole and not yet in its place
-    ):
-        killed = run(path, moment)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
-        starts.append(int(killed.stdout))
-    starts.append(int(run(path).stdout))
-    assert starts == [0, 0, 0, 4, 8, 8]
+    for moment, start in MOMENTS[name].items():
+        ended = run(path, moment)
+        assert ended.returncode == (-signal.SIGKILL if moment else 0), ended.stderr
+        assert int(ended.stdout) == start, moment
     assert contents(path) == uninterrupted
 
 
-def test_killed_from_outside(tmp_path, uninterrupted):
+@pytest.mark.slow
+def test_a_run_killed_from_outside_ends_as_if_it_was_not(tmp_path, uninterrupted):
     path = tmp_path / "run.safetensors"
-    process = subprocess.Popen(command(path), stdout=subprocess.PIPE, env=ENVIRONMENT)
+    process = subprocess.Popen(
+        command(path), stdout=subprocess.PIPE, env=scripts.environment()
+    )
     process.stdout.readline()
     deadline = time.monotonic() + 60
     while not path.exists() and time.monotonic() < deadline:
