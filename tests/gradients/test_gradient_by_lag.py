@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import BASE, CELLS, B, H, I, T, assert_close, problem
+from cases import BASE, CELLS, B, H, I, T, assert_close, initial_params, problem
 
 import jaxrnn
 
@@ -12,6 +12,9 @@ cells = pytest.mark.parametrize("name", BASE)
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
 )
+
+
+gradient_by_lag = jax.jit(jaxrnn.gradient_by_lag, static_argnums=0)
 
 
 def total(by_lag):
@@ -41,10 +44,15 @@ def test_a_learned_initial_state_is_used_at_the_step_it_enters(batch, state):
     case = problem(cell, batch)
     given = case.state if state else None
     args = (cell, case.params, case.xs, case.dys, given)
-    by_lag = jax.jit(lambda: jaxrnn.gradient_by_lag(*args, **case.flags))()
-    dparams, _, _ = jax.jit(lambda: jaxrnn.bptt(*args, **case.flags))()
-    assert jnp.abs(dparams.state).max() > 0.1
-    assert_close(total(by_lag), dparams, 1e-12)
+
+    @jax.jit
+    def both():
+        by_lag = jaxrnn.gradient_by_lag(*args, **case.flags)
+        return total(by_lag), jaxrnn.bptt(*args, **case.flags)[0]
+
+    of_lags, dparams = both()
+    assert abs(np.asarray(dparams.state)).max() > 0.1
+    assert_close(of_lags, dparams, 1e-12)
 
 
 @reversals
@@ -90,19 +98,17 @@ def test_a_lag_is_what_reaches_the_parameters_of_that_step(name, reverse):
             cell, case.params, case.xs, dys, case.state, **case.flags, reverse=reverse
         )
 
-    expected = jax.tree.map(jnp.zeros_like, by_lag(case.dys))
+    actual = by_lag(case.dys)
+    expected = jax.tree.map(lambda leaf: np.zeros(leaf.shape), actual)
     for t in range(T):
-        one = jnp.zeros_like(case.dys).at[t].set(case.dys[t])
-        steps = of_each_step(one)
-        lags = jax.tree.map(
+        one = np.zeros(case.dys.shape)
+        one[t] = case.dys[t]
+        for of_lag, steps in zip(expected, of_each_step(one), strict=True):
             # The steps from this one back, which in reverse are the later ones.
-            lambda leaf, t=t: leaf[t:] if reverse else leaf[t::-1],
-            steps,
-        )
-        expected = jax.tree.map(
-            lambda sum_, lag: sum_.at[: len(lag)].add(lag), expected, lags
-        )
-    assert_close(by_lag(case.dys), expected, 1e-12)
+            steps = np.asarray(steps)
+            back = steps[t:] if reverse else steps[t::-1]
+            of_lag[: len(back)] += back
+    assert_close(actual, expected, 1e-12)
 
 
 def test_the_three_step_expansions_term_by_term():
@@ -152,9 +158,9 @@ def test_the_three_step_expansions_term_by_term():
         _, ys = jaxrnn.unroll(cell, params, case.xs, case.state)
         return ((ys[-1] @ w_y - target) ** 2).sum()
 
-    dparams, dw_y = jax.grad(error, argnums=(0, 1))(case.params, jnp.asarray(w_y))
-    dys = jnp.zeros((3, H)).at[2].set(de_dy @ dy_ds)
-    by_lag = jaxrnn.gradient_by_lag(cell, case.params, case.xs, dys, case.state)
+    dparams, dw_y = jax.jit(jax.grad(error, argnums=(0, 1)))(case.params, w_y)
+    dys = np.stack([np.zeros(H), np.zeros(H), de_dy @ dy_ds])
+    by_lag = gradient_by_lag(cell, case.params, case.xs, dys, case.state)
 
     np.testing.assert_allclose(dw_y, np.outer(s[3], de_dy), rtol=1e-12)
     for lag in range(3):
@@ -166,25 +172,20 @@ def test_the_three_step_expansions_term_by_term():
 
 def test_no_step_has_no_lag():
     cell = jaxrnn.elman(H)
-    params = cell.init(jax.random.key(0), I)
-    by_lag = jaxrnn.gradient_by_lag(
-        cell, params, jnp.ones((0, B, I)), jnp.ones((0, B, H))
-    )
+    params = initial_params(cell)
+    by_lag = gradient_by_lag(cell, params, np.ones((0, B, I)), np.ones((0, B, H)))
     assert by_lag.w_h.shape == (0, H, H)
 
 
 def test_lags_count_masked_steps_and_stop_at_resets():
     cell = jaxrnn.elman(H)
     case = problem(cell, (), steps=6, mask=False, resets=False)
-    dys = jnp.zeros((6, H)).at[5].set(1)
-    mask = jnp.array([True, True, True, False, True, True])
-    args = (cell, case.params, case.xs, dys)
-    masked = jaxrnn.gradient_by_lag(*args, mask=mask)
-    zero = [lag for lag in range(6) if not masked.w_x[lag].any()]
+    args = (cell, case.params, case.xs, np.eye(6)[5][:, None] + np.zeros(H))
+    masked = gradient_by_lag(*args, mask=np.arange(6) != 3)
+    zero = [lag for lag in range(6) if not np.asarray(masked.w_x)[lag].any()]
     assert zero == [2]  # the masked step is two before the last
-    resets = jnp.zeros(6, bool).at[4].set(True)
-    cut = jaxrnn.gradient_by_lag(*args, resets=resets)
-    assert [lag for lag in range(6) if cut.w_x[lag].any()] == [0, 1]
+    cut = gradient_by_lag(*args, resets=np.arange(6) == 4)
+    assert [lag for lag in range(6) if np.asarray(cut.w_x)[lag].any()] == [0, 1]
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -192,9 +193,14 @@ def test_sixteen_bit_parameters_are_summed_in_float32(dtype):
     cell = jaxrnn.lstm(H)
     case = problem(cell, dtype=dtype, steps=12)
     args = (cell, case.params, case.xs, case.dys, case.state)
-    by_lag = jax.jit(lambda: jaxrnn.gradient_by_lag(*args, **case.flags))()
+
+    @jax.jit
+    def both():
+        by_lag = jaxrnn.gradient_by_lag(*args, **case.flags)
+        return by_lag, jaxrnn.bptt(*args, **case.flags)[0]
+
+    by_lag, backward = both()
     assert by_lag.w_h.dtype == dtype
-    backward, _, _ = jax.jit(lambda: jaxrnn.bptt(*args, **case.flags))()
     # Each lag is rounded to 16 bits on its own.
-    wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (by_lag, backward))
+    wide = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), (by_lag, backward))
     assert_close(total(wide[0]), wide[1], 3e-2 if dtype == jnp.bfloat16 else 4e-3)
