@@ -16,15 +16,18 @@ that :func:`jaxrnn.decode.generate` and :func:`jaxrnn.decode.beam_search` write 
 ... )
 >>> params = model.init(jax.random.key(0), 9, 7)
 >>> sources, targets = jnp.zeros((8, 3), int), jnp.zeros((5, 3), int)
->>> state, logits = model.apply(params, sources, targets)  # given what comes before
+>>> apply = jax.jit(model.apply)
+>>> state, logits = apply(params, sources, targets)  # given what comes before
 >>> logits.shape
 (5, 3, 7)
->>> state = model.encode(params, sources)
->>> start = jnp.zeros((1, 3), int)
->>> best = jaxrnn.decode.beam_search(
-...     model.decoder, params.decoder, start, 10, beam_size=4, end=1, state=state
-... )
->>> best.tokens.shape
+>>> @jax.jit
+... def translate(params, sources):
+...     state = model.encode(params, sources)
+...     start = jnp.zeros((1, 3), int)
+...     return jaxrnn.decode.beam_search(
+...         model.decoder, params.decoder, start, 10, beam_size=4, end=1, state=state
+...     )
+>>> translate(params, sources).tokens.shape
 (10, 3, 4)
 """
 

@@ -5,7 +5,20 @@ import jax.numpy as jnp
 import numpy as np
 import oracles
 import pytest
-from cases import B, H, I, T, assert_close, gradients, problem
+from cases import (
+    B,
+    H,
+    I,
+    T,
+    assert_close,
+    compiled,
+    gradients,
+    initial_params,
+    problem,
+    random_normal,
+    unroll,
+    unroll_bptt,
+)
 
 import jaxrnn
 from jaxrnn import candidate_dropout, recurrent_dropout, zoneout
@@ -51,10 +64,16 @@ def wrapped(cell, wrapper):
     return WRAPPERS[wrapper](CELLS[cell](H))
 
 
+def draw(cell, params, shape):
+    """The noise of a run."""
+    drawn = jax.jit(cell.noise.draw, static_argnums=2)(KEY, params, shape)
+    return np.asarray(drawn)
+
+
 def with_noise(cell, case):
     """The cell that runs in training, and the case with its inputs."""
-    noise = cell.noise.draw(KEY, case.params, case.xs.shape[:-1])
-    xs = jnp.concatenate([case.xs, noise.astype(case.xs.dtype)], axis=-1)
+    noise = draw(cell, case.params, case.xs.shape[:-1])
+    xs = np.concatenate([case.xs, noise.astype(case.xs.dtype)], axis=-1)
     return noise, cell.noise.cell, case.__class__(**{**vars(case), "xs": xs})
 
 
@@ -75,7 +94,8 @@ def test_the_backward_pass_by_hand_is_that_of_jax(cell, wrapper, reverse):
 
     (values, (params, xs, state)), (by_hand, hand_gradients) = both_ways()
     assert_close(by_hand, values, 1e-12)
-    own = xs.at[..., I:].set(0)  # what is drawn is no variable
+    own = np.array(xs)
+    own[..., I:] = 0  # what is drawn is no variable
     assert_close(hand_gradients, (params, own, state), 1e-10)
 
 
@@ -83,17 +103,17 @@ def test_the_backward_pass_by_hand_is_that_of_jax(cell, wrapper, reverse):
 def test_expectations_in_evaluation(cell, wrapper):
     noisy = wrapped(cell, wrapper)
     case = problem(noisy)
-    layer = jaxrnn.layer(noisy)
-    expected = jaxrnn.unroll(noisy, *case.args, **case.flags)
+    layer = compiled(jaxrnn.layer(noisy))
+    expected = unroll(noisy, *case.args, **case.flags)
     assert_close(layer.apply(*case.args, **case.flags), expected, 1e-12)
     if "zoneout" not in wrapper and "all" not in wrapper and wrapper != "learned":
-        plain = jaxrnn.unroll(CELLS[cell](H), *case.args, **case.flags)
+        plain = unroll(CELLS[cell](H), *case.args, **case.flags)
         assert_close(expected, plain, 1e-12)
     state = case.state
-    for x in case.xs:
+    for x in np.asarray(case.xs):
         state, y = layer.step(case.params, state, x)
-    whole = layer.apply(*case.args)
-    assert_close((state, y), (whole[0], whole[1][-1]), 1e-12)
+    last, ys = layer.apply(*case.args)
+    assert_close((state, y), (last, np.asarray(ys)[-1]), 1e-12)
 
 
 @combinations
@@ -101,9 +121,9 @@ def test_a_layer_draws_if_it_gets_a_key(cell, wrapper):
     noisy = wrapped(cell, wrapper)
     case = problem(noisy)
     _, run, noisy_case = with_noise(noisy, case)
-    layer = jaxrnn.layer(noisy)
+    layer = compiled(jaxrnn.layer(noisy))
     drawn = layer.apply(*case.args, **case.flags, key=KEY)
-    expected = jaxrnn.unroll_bptt(run, *noisy_case.args, **case.flags)
+    expected = unroll_bptt(run, *noisy_case.args, **case.flags)
     assert_close(drawn, expected, 0)
     other = layer.apply(*case.args, **case.flags, key=jax.random.key(4))
     assert not np.allclose(other[1], drawn[1])
@@ -120,7 +140,7 @@ def numpy_run(step, case, noise):
     def noisy_step(params, state, x):
         return step(params, state, x[:I], np.split(x[I:], len(x[I:]) // H))
 
-    fresh = jax.tree.map(jnp.zeros_like, case.state)
+    fresh = jax.tree.map(np.zeros_like, case.state)
     return oracles.unroll(
         noisy_step, case.params, xs, case.state, fresh, case.mask, case.resets, False
     )
@@ -148,7 +168,7 @@ def test_an_lstm_with_everything_in_numpy():
         return lstm_by_hand(params, state, x, h_mask, g_mask, h_keep, c_keep)
 
     expected = numpy_run(step, case, noise)
-    assert_close(jaxrnn.unroll(run, *noisy.args, **case.flags), expected, 1e-12)
+    assert_close(unroll(run, *noisy.args, **case.flags), expected, 1e-12)
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
@@ -176,7 +196,7 @@ def test_a_gru_with_everything_in_numpy(reset_after):
         return h, h
 
     expected = numpy_run(step, case, noise)
-    assert_close(jaxrnn.unroll(run, *noisy.args, **case.flags), expected, 1e-12)
+    assert_close(unroll(run, *noisy.args, **case.flags), expected, 1e-12)
 
 
 def test_zoneout_in_evaluation_in_numpy():
@@ -187,12 +207,12 @@ def test_zoneout_in_evaluation_in_numpy():
         h = 0.1 * state.h + 0.9 * new.h
         return type(state)(h, 0.3 * state.c + 0.7 * new.c), h
 
-    fresh = jax.tree.map(jnp.zeros_like, case.state)
+    fresh = jax.tree.map(np.zeros_like, case.state)
     expected = oracles.unroll(
         step, *case.args, fresh, case.mask, case.resets, reverse=False
     )
     cell = zoneout(jaxrnn.lstm(H), 0.1, cell_rate=0.3)
-    assert_close(jaxrnn.unroll(cell, *case.args, **case.flags), expected, 1e-12)
+    assert_close(unroll(cell, *case.args, **case.flags), expected, 1e-12)
 
 
 # What is drawn
@@ -202,8 +222,7 @@ def test_zoneout_in_evaluation_in_numpy():
 @pytest.mark.parametrize("variational", [True, False])
 def test_a_mask_is_reused_or_not(make, variational):
     cell = make(jaxrnn.lstm(50), RATE, variational=variational)
-    params = cell.init(KEY, I)
-    noise = cell.noise.draw(KEY, params, (30, 20))
+    noise = draw(cell, initial_params(cell), (30, 20))
     assert noise.shape == (30, 20, 50)
     assert abs(noise.mean() - (1 - RATE)) < 0.05
     assert bool((noise == noise[0]).all()) == variational
@@ -213,12 +232,12 @@ def test_a_mask_is_reused_or_not(make, variational):
 def test_the_default_masks():
     for make, same in ((recurrent_dropout, True), (candidate_dropout, False)):
         cell = make(jaxrnn.gru(50), RATE)
-        noise = cell.noise.draw(KEY, cell.init(KEY, I), (30, 20))
+        noise = draw(cell, initial_params(cell), (30, 20))
         assert bool((noise == noise[0]).all()) == same
     cell = zoneout(jaxrnn.lstm(50), 0.2, cell_rate=0.6)
-    noise = cell.noise.draw(KEY, cell.init(KEY, I), (30, 20))
+    noise = draw(cell, initial_params(cell), (30, 20))
     assert not (noise == noise[0]).all()
-    kept = [part.mean() for part in jnp.split(noise, 2, axis=-1)]
+    kept = [part.mean() for part in np.split(noise, 2, axis=-1)]
     np.testing.assert_allclose(kept, [0.8, 0.4], atol=0.01)
 
 
@@ -227,17 +246,23 @@ def test_the_mean_over_many_draws_is_that_of_evaluation(wrapper):
     # One step, in which what is drawn enters linearly: the cell state of an LSTM with
     # small weights is nearly linear in all of it.
     cell = wrapped("lstm", wrapper)
-    params = jax.tree.map(lambda p: 0.01 * p, problem(cell).params)
+    case = problem(cell)
+    params = jax.tree.map(lambda p: 0.01 * np.asarray(p), case.params)
     rows = 40_000
     state = jax.tree.map(
-        lambda s: jnp.broadcast_to(s[0], (rows, H)), problem(cell).state
+        lambda s: np.broadcast_to(np.asarray(s)[0], (rows, H)), case.state
     )
-    xs = jnp.broadcast_to(problem(cell).xs[0, 0], (1, rows, I))
+    xs = np.broadcast_to(np.asarray(case.xs)[0, 0], (1, rows, I))
     layer = jaxrnn.layer(cell)
-    drawn, _ = layer.apply(params, xs, state, key=KEY)
-    expected, _ = layer.apply(params, xs, state)
-    assert_close(drawn.h.mean(0), expected.h[0], 0.01)
-    assert_close(drawn.c.mean(0), expected.c[0], 0.01)
+
+    @jax.jit
+    def both_means(params, state, xs):
+        drawn, _ = layer.apply(params, xs, state, key=KEY)
+        expected, _ = layer.apply(params, xs, state)
+        return jax.tree.map(lambda s: s.mean(0), (drawn, expected))
+
+    drawn, expected = both_means(params, state, xs)
+    assert_close(drawn, expected, 0.01)
 
 
 # With other things
@@ -253,8 +278,8 @@ def test_the_mean_over_many_draws_is_that_of_evaluation(wrapper):
 )
 def test_every_layer_draws_for_itself(make):
     layer = make(recurrent_dropout(jaxrnn.lstm(H), 0.5))
-    params = layer.init(KEY, I, jnp.float64)
-    xs = jax.random.normal(KEY, (T, B, I), jnp.float64)
+    params = initial_params(layer)
+    xs = random_normal(1, (T, B, I))
 
     @jax.jit
     def outputs(key):
@@ -268,19 +293,19 @@ def test_every_layer_draws_for_itself(make):
 
 def test_the_two_directions_draw_apart():
     cell = recurrent_dropout(jaxrnn.elman(H), 0.5)
-    layer = jaxrnn.bidirectional(cell, cell)
-    one = layer.init(KEY, I, jnp.float64).forward
-    xs = jax.random.normal(KEY, (T, B, I), jnp.float64)
-    both_ways = jnp.concatenate([xs, xs[::-1]])  # the same in either direction
+    layer = compiled(jaxrnn.bidirectional(cell, cell))
+    one = initial_params(cell)
+    xs = np.asarray(random_normal(1, (T, B, I)))
+    both_ways = np.concatenate([xs, xs[::-1]])  # the same in either direction
     _, ys = layer.apply(jaxrnn.BidirectionalParams(one, one), both_ways, key=KEY)
-    forward, backward = jnp.split(ys, 2, axis=-1)
+    forward, backward = np.split(np.asarray(ys), 2, axis=-1)
     assert not np.allclose(forward, backward[::-1])
 
 
 def test_garbage_in_padding_reaches_nothing_while_drawing():
     cell = zoneout(recurrent_dropout(jaxrnn.gru(H), RATE), 0.2)
     case = problem(cell)
-    layer = jaxrnn.layer(cell)
+    layer = compiled(jaxrnn.layer(cell))
 
     @jax.jit
     def gradient(xs):
@@ -289,36 +314,39 @@ def test_garbage_in_padding_reaches_nothing_while_drawing():
 
         return jax.grad(loss)(case.params)
 
-    spoilt = jnp.where(case.mask[..., None], case.xs, jnp.nan)
+    spoilt = np.where(np.asarray(case.mask)[..., None], case.xs, np.nan)
     assert_close(gradient(spoilt), gradient(case.xs), 0)
 
 
 def test_16_bit_parameters():
     cell = zoneout(recurrent_dropout(jaxrnn.lstm(H), RATE), 0.2)
-    layer = jaxrnn.layer(cell)
-    params = layer.init(KEY, I, jnp.bfloat16)
-    xs = jnp.ones((T, B, I), jnp.bfloat16)
-    state, ys = layer.apply(params, xs, key=KEY)
+    layer = compiled(jaxrnn.layer(cell))
+
+    def run():
+        params = layer.init(KEY, I, jnp.bfloat16)
+        return layer.apply(params, jnp.ones((T, B, I), jnp.bfloat16), key=KEY)
+
+    state, ys = jax.eval_shape(run)
     assert (state.h.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16)
 
 
 def test_a_rate_of_zero_draws_nothing_that_matters():
     case = problem(jaxrnn.lstm(H))
-    expected = jaxrnn.unroll(jaxrnn.lstm(H), *case.args, **case.flags)
+    expected = unroll(jaxrnn.lstm(H), *case.args, **case.flags)
     for cell in (
         zoneout(jaxrnn.lstm(H), 0),
         recurrent_dropout(jaxrnn.lstm(H), 0),
         candidate_dropout(jaxrnn.lstm(H), 0),
     ):
-        run = jaxrnn.layer(cell).apply(*case.args, **case.flags, key=KEY)
+        run = compiled(jaxrnn.layer(cell)).apply(*case.args, **case.flags, key=KEY)
         assert_close(run, expected, 1e-12)
 
 
 def test_what_has_no_adjoint_can_be_zoned_out_only():
     plain = jaxrnn.gru(H)._replace(adjoint=None)
     case = problem(plain)
-    zoned = jaxrnn.layer(zoneout(plain, RATE))
-    expected = jaxrnn.layer(zoneout(jaxrnn.gru(H), RATE))
+    zoned = compiled(jaxrnn.layer(zoneout(plain, RATE)))
+    expected = compiled(jaxrnn.layer(zoneout(jaxrnn.gru(H), RATE)))
     assert_close(
         zoned.apply(*case.args, key=KEY), expected.apply(*case.args, key=KEY), 1e-12
     )

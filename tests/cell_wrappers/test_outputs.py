@@ -1,10 +1,26 @@
 """All states, the initial one included, those at each length, or the last alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import BASE, CELLS, B, H, I, T, assert_close, problem, random_like
+from cases import (
+    BASE,
+    CELLS,
+    B,
+    H,
+    I,
+    T,
+    assert_close,
+    compiled,
+    initial_params,
+    problem,
+    random_like,
+    unroll,
+    unroll_bptt,
+)
 
 import jaxrnn
 
@@ -13,23 +29,28 @@ WRAPPERS = {"all_states": jaxrnn.all_states, "no_outputs": jaxrnn.no_outputs}
 
 def by_steps(cell, case):
     """Every state of a run, by a loop in Python."""
+
+    @jax.jit
+    def step(state, x):
+        return cell.step(case.params, state, cell.project(case.params, x))[0]
+
     state, states = case.state, []
-    for x in case.xs:
-        state, _ = cell.step(case.params, state, cell.project(case.params, x))
+    for x in np.asarray(case.xs):
+        state = step(state, x)
         states.append(state)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
 
 @pytest.mark.parametrize(
     ("name", "run"),
-    [("lstm", jaxrnn.unroll)] + [(name, jaxrnn.unroll_bptt) for name in BASE],
+    [("lstm", unroll)] + [(name, unroll_bptt) for name in BASE],
 )
 def test_all_states(name, run):
     cell = CELLS[name].cell
     case = problem(cell, mask=False, resets=False)
     last, states = run(jaxrnn.all_states(cell), *case.args)
     assert_close(states, by_steps(cell, case), 1e-12)
-    assert_close(jax.tree.map(lambda leaf: leaf[-1], states), last, 0)
+    assert_close(jax.tree.map(lambda leaf: np.asarray(leaf)[-1], states), last, 0)
     assert_close(last, run(cell, *case.args)[0], 1e-12)
 
 
@@ -59,28 +80,36 @@ def test_gradients(name, wrapper, reverse):
 def test_bptt_takes_cotangents_of_states():
     cell = jaxrnn.all_states(jaxrnn.lstm(H))
     case = problem(cell)
-    _, states = jaxrnn.unroll(cell, *case.args[:2], **case.flags)
-    dstates = random_like(2, states)
+    run = functools.partial(jaxrnn.unroll, cell, **case.flags)
+    dstates = random_like(2, jax.eval_shape(run, *case.args[:2])[1])
 
-    def loss(params):
-        _, ys = jaxrnn.unroll(cell, params, case.xs, **case.flags)
-        return sum(map(jnp.vdot, ys, dstates))
+    @jax.jit
+    def both(params):
+        def loss(params):
+            return sum(map(jnp.vdot, run(params, case.xs)[1], dstates))
 
-    dparams, _, _ = jaxrnn.bptt(cell, case.params, case.xs, dstates, **case.flags)
-    assert_close(dparams, jax.grad(loss)(case.params), 1e-10)
+        dparams, _, _ = jaxrnn.bptt(cell, params, case.xs, dstates, **case.flags)
+        return dparams, jax.grad(loss)(params)
+
+    assert_close(*both(case.params), 1e-10)
 
 
 def test_the_state_at_each_length_is_that_of_a_masked_run():
     cell = jaxrnn.lstm(H)
     case = problem(cell, mask=False, resets=False)
-    lengths = jnp.array([0, T, 3])
-    mask = jaxrnn.lengths_to_mask(lengths, T)
-    expected, _ = jaxrnn.unroll(cell, *case.args, mask=mask)
-    _, states = jaxrnn.unroll(jaxrnn.all_states(cell), *case.args)
-    states = jaxrnn.with_initial(case.state, states)
-    assert states.c.shape == (T + 1, B, H)
-    assert_close(jaxrnn.at_lengths(states, lengths), expected, 1e-12)
-    alone, _ = jaxrnn.unroll(jaxrnn.no_outputs(cell), *case.args, mask=mask)
+
+    @jax.jit
+    def three_ways(lengths):
+        mask = jaxrnn.lengths_to_mask(lengths, T)
+        expected, _ = jaxrnn.unroll(cell, *case.args, mask=mask)
+        _, states = jaxrnn.unroll(jaxrnn.all_states(cell), *case.args)
+        states = jaxrnn.with_initial(case.state, states)
+        assert states.c.shape == (T + 1, B, H)
+        alone, _ = jaxrnn.unroll(jaxrnn.no_outputs(cell), *case.args, mask=mask)
+        return expected, jaxrnn.at_lengths(states, lengths), alone
+
+    expected, at_lengths, alone = three_ways(np.array([0, T, 3]))
+    assert_close(at_lengths, expected, 1e-12)
     assert_close(alone, expected, 1e-12)
 
 
@@ -88,8 +117,12 @@ def test_no_outputs_in_layers():
     encoder = jaxrnn.stack(
         jaxrnn.layer(jaxrnn.gru(4)), jaxrnn.layer(jaxrnn.no_outputs(jaxrnn.lstm(H)))
     )
-    params = encoder.init(jax.random.key(0), I)
-    state, ys = encoder.apply(params, jnp.ones((T, B, I), params[0].b.dtype))
+
+    def run():
+        params = encoder.init(jax.random.key(0), I)
+        return encoder.apply(params, jnp.ones((T, B, I), params[0].b.dtype))
+
+    state, ys = jax.eval_shape(run)
     assert (encoder.output_size, ys.shape) == (0, (T, B, 0))
     assert state[1].c.shape == (B, H)
 
@@ -98,14 +131,14 @@ def test_noise_goes_with_it():
     plain = jaxrnn.zoneout(jaxrnn.lstm(H), 0.5)
     case = problem(plain)
     key = jax.random.key(1)
-    layer = jaxrnn.layer(jaxrnn.all_states(plain))
+    layer = compiled(jaxrnn.layer(jaxrnn.all_states(plain)))
     _, states = layer.apply(*case.args, **case.flags, key=key)
-    _, ys = jaxrnn.layer(plain).apply(*case.args, **case.flags, key=key)
+    _, ys = compiled(jaxrnn.layer(plain)).apply(*case.args, **case.flags, key=key)
     assert_close(states.h, ys, 1e-12)
 
 
 def memory(cell, run=jaxrnn.unroll_bptt):
-    params = cell.init(jax.random.key(0), 8, jnp.float32)
+    params = jax.tree.map(np.float32, initial_params(cell, 8))
     xs = jnp.zeros((1000, 4, 8), jnp.float32)
 
     def forward(params):
@@ -143,10 +176,14 @@ def states_layer():
     ],
 )
 def test_states_go_into_no_other_layer(make):
-    key, model = jax.random.key(0), make()
-    params = model.init(key, I)
+    model = make()
+
+    def run():
+        key = jax.random.key(0)
+        model.apply(model.init(key, I), jnp.ones((T, B, I)), key=key)
+
     with pytest.raises(TypeError, match="must be one array here, got LSTMState"):
-        model.apply(params, jnp.ones((T, B, I)), key=key)
+        jax.eval_shape(run)
 
 
 @pytest.mark.parametrize(
