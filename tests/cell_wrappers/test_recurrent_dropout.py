@@ -55,7 +55,23 @@ COMBINATIONS = [
     ("elman", "each step"),
     ("elman", "zoneout"),
 ]
-combinations = pytest.mark.parametrize(("cell", "wrapper"), COMBINATIONS)
+SLOW = [  # whose parts meet in others
+    ("lstm", "each step"),
+    ("lstm", "candidate"),
+    ("lstm", "both"),
+    ("lstm", "zoneout"),
+    ("lstm", "all, other order"),
+    ("gru", "recurrent"),
+    ("gru", "zoneout"),
+    ("elman", "each step"),
+]
+combinations = pytest.mark.parametrize(
+    ("cell", "wrapper"),
+    [
+        pytest.param(*each, marks=pytest.mark.slow) if each in SLOW else each
+        for each in COMBINATIONS
+    ],
+)
 
 
 def wrapped(cell, wrapper):

@@ -81,6 +81,7 @@ def refused(module, capsys, monkeypatch, *arguments):
     return f"{capsys.readouterr().err}{error.value.code}"
 
 
+@pytest.mark.slow
 def test_next_word_beats_counts_of_words(corpus, tmp_path):
     small = ["--corpus", corpus, "--steps", 12, "--out", tmp_path]
     output = scripts.run_well("next_word", *small)
@@ -323,6 +324,7 @@ def test_chat_as_a_program_with_words(word_model, tmp_path):
     assert scripts.is_picture(tmp_path / "out" / "conversation.png")
 
 
+@pytest.mark.slow
 def test_chat_ends_on_ctrl_c(character_model, tmp_path):
     arguments = "--model", character_model, "--out", tmp_path / "out"
     with scripts.started("chat", *arguments) as process:

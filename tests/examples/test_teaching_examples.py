@@ -101,6 +101,7 @@ def test_one_to_one_needs_two_classes(monkeypatch, capsys, tmp_path):
         assert not out.exists()
 
 
+@pytest.mark.slow
 def test_long_memory_judges_cells(tmp_path):
     small = ["--steps", 2, "--length", 4, "--cells", "tanh", "GRU"]
     output = scripts.run_well("long_memory", *small, "--out", tmp_path)

@@ -57,6 +57,7 @@ def test_char_lm_generates_without_training(trained):
     assert "validation" not in result.stdout
 
 
+@pytest.mark.slow
 def test_char_lm_keeps_the_best_on_ctrl_c(tmp_path, corpus):
     size = "--hidden-size", 24, "--steps", 10**6
     arguments = "--corpus", corpus, *size, "--out", tmp_path
@@ -141,6 +142,7 @@ def test_hello_tells_the_two_letters_apart(tmp_path):
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.slow
 def test_vanishing_gradients_measures_and_draws(tmp_path):
     small = ["--steps", 12, "--hidden-size", 4, "--updates", 3]
     output = scripts.run_well("vanishing_gradients", *small, "--out", tmp_path)

@@ -18,14 +18,19 @@ from cases import (
     problem,
     random_like,
 )
+from covering import combinations
 
 import jaxrnn
 
 cells = pytest.mark.parametrize("name", BASE)
-kinds = pytest.mark.parametrize("name", KINDS)
-reversals = pytest.mark.parametrize(
-    "reverse", [False, True], ids=["forward", "reverse"]
+some_cells = pytest.mark.parametrize(
+    "name",
+    [
+        name if name in KINDS else pytest.param(name, marks=pytest.mark.slow)
+        for name in BASE
+    ],
 )
+REVERSE = {"forward": False, "reverse": True}
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -70,7 +75,7 @@ def test_explicit_equals_autodiff(name, mask, resets, reverse, batch, dtype):
     assert_close(explicit, by_jax[1], tolerance)
 
 
-@kinds
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize(
     ("dtype", "tolerance"),
@@ -113,7 +118,7 @@ def test_forward_mode_agrees_with_reverse(name):
     assert abs(left - right) < 1e-10 * abs(left)
 
 
-@cells
+@some_cells
 def test_hessian_vector_products_agree(name):
     """Forward over reverse through ``unroll``, reverse over reverse by hand."""
     cell = CELLS[name].cell
@@ -151,9 +156,7 @@ def test_forward_mode_through_the_explicit_backward_pass_is_refused():
         )
 
 
-@kinds
-@reversals
-@pytest.mark.parametrize("given_state", [False, True])
+@combinations(name=KINDS, reverse=REVERSE, given_state=[False, True])
 def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
     cell = jaxrnn.learned_state(CELLS[name].cell)
     case = problem(cell)
@@ -180,9 +183,7 @@ def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
     assert_close(explicit, by_jax, 1e-10)
 
 
-@kinds
-@reversals
-@pytest.mark.parametrize("flags", [False, True])
+@combinations(name=KINDS, reverse=REVERSE, flags=[False, True])
 def test_state_gradients_are_those_of_the_suffixes(name, reverse, flags):
     """dL/ds of the state that enters step t is the gradient of a run from t on."""
     cell = CELLS[name].cell

@@ -5,15 +5,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from cases import BASE, CELLS, B, H, I, T, assert_close, problem
+from cases import BASE, CELLS, B, H, I, T, assert_close, problem, unroll
+from covering import combinations
 
 import jaxrnn
 
-cells = pytest.mark.parametrize("name", BASE)
-reversals = pytest.mark.parametrize(
-    "reverse", [False, True], ids=["forward", "reverse"]
-)
+REVERSE = {"forward": False, "reverse": True}
 
 
 class ElementwiseParams(NamedTuple):
@@ -89,15 +88,13 @@ def both(cell, case, reverse, state=True, **options):
     return run(case.params, case.xs, case.dys)
 
 
-@cells
-@reversals
+@combinations(strength=1, name=BASE, reverse=REVERSE)
 def test_forward_in_time_equals_backward(name, reverse):
     cell = CELLS[name].cell
     assert_close(*both(cell, problem(cell), reverse), 1e-12)
 
 
-@pytest.mark.parametrize("batch", [(), (2, 3)])
-@pytest.mark.parametrize("flags", [False, True])
+@combinations(strength=1, batch=[(), (2, 3)], flags=[False, True])
 def test_any_batch_dimensions(batch, flags):
     cell = jaxrnn.lstm(3)
     case = problem(cell, batch, mask=flags, resets=flags)
@@ -105,8 +102,7 @@ def test_any_batch_dimensions(batch, flags):
     assert_close(*both(cell, case, False), 1e-12)
 
 
-@reversals
-@pytest.mark.parametrize("state", [False, True])
+@combinations(strength=1, reverse=REVERSE, state=[False, True])
 def test_a_learned_initial_state_has_its_influence(reverse, state):
     cell = jaxrnn.learned_state(jaxrnn.gru(H))
     case = problem(cell)
@@ -115,18 +111,20 @@ def test_a_learned_initial_state_has_its_influence(reverse, state):
     assert_close(forward, backward, 1e-12)
 
 
-@reversals
-@pytest.mark.parametrize("batch", [(), (2, B)])
-@pytest.mark.parametrize("make", [elementwise, two_gates])
+@combinations(
+    make=[elementwise, two_gates],
+    batch=[(), (2, B)],
+    reverse=REVERSE,
+    state=[False, True],
+)
 def test_the_diagonal_influence_is_exact_for_elementwise_recurrences(
-    make, batch, reverse
+    make, batch, reverse, state
 ):
     cell = make(H)
     case = problem(cell, batch)
     diagonal = jaxrnn.diagonal_influence
-    for state in (False, True):
-        forward, backward = both(cell, case, reverse, state, influence=diagonal)
-        assert_close(forward, backward, 1e-12)
+    forward, backward = both(cell, case, reverse, state, influence=diagonal)
+    assert_close(forward, backward, 1e-12)
 
 
 def test_the_diagonal_influence_is_not_exact_where_units_meet():
@@ -162,13 +160,15 @@ def test_each_step_has_the_gradient_of_its_own_loss(name):
         flags = {"state": case.state, **case.flags}
         return jaxrnn.bptt(cell, case.params, case.xs, dys, **flags)[0]
 
-    _, ys = jaxrnn.unroll(cell, case.params, case.xs, case.state, **case.flags)
+    _, ys = unroll(cell, case.params, case.xs, case.state, **case.flags)
     carry = jaxrnn.rtrl_init(cell, case.params, (B,), case.state)
+    xs, mask, resets, ys = map(np.asarray, (case.xs, case.mask, case.resets, ys))
     for t in range(T):
-        flags = {"mask": case.mask[t], "reset": case.resets[t]}
-        carry, y, pull = step(case.params, carry, case.xs[t], **flags)
+        flags = {"mask": mask[t], "reset": resets[t]}
+        carry, y, pull = step(case.params, carry, xs[t], **flags)
         assert_close(y, ys[t], 1e-12)
-        alone = jnp.zeros_like(case.dys).at[t].set(case.dys[t])
+        alone = np.zeros(case.dys.shape)
+        alone[t] = case.dys[t]
         assert_close(pulled(pull, case.dys[t]), prefix_gradient(alone), 1e-12)
 
 

@@ -1,7 +1,8 @@
 """A plugin of pytest: which tests trace, lower and compile, and for how long.
 
 ``python -m pytest -p tests.helpers.compile_times`` ends with a table: the seconds and
-the programs of each file, by JAX's own timers, then of the tests that take longest.
+the programs of each file, by JAX's own timers, then of the functions that take longest,
+all their cases added up.
 """
 
 import collections
@@ -39,7 +40,7 @@ def pytest_runtest_makereport(item, call):
 
 
 def pytest_runtest_logreport(report):
-    row = _rows.setdefault(report.nodeid, collections.Counter())
+    row = _rows.setdefault(report.nodeid.partition("[")[0], collections.Counter())
     row["seconds"] += report.duration
     for name, counts in report.user_properties:
         if name == "compile_times":

@@ -29,9 +29,7 @@ def passes(cell, properties):
 @pytest.mark.parametrize(
     "name",
     [
-        name
-        if name in ("elman", "lstm", "gru", "mingru")
-        else pytest.param(name, marks=SLOW)
+        name if name in ("lstm", "mingru") else pytest.param(name, marks=SLOW)
         for name in CELLS
     ],
 )
