@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import BASE, CELLS, B, H, I, assert_close, problem, random_params
+from cases import BASE, CELLS, B, H, I, assert_close, problem, random_params, unroll
 from covering import combinations
 
 import jaxrnn
@@ -49,7 +49,7 @@ def test_argument_names_match_the_protocol(name):
 )
 def test_init_draws_each_gate_on_its_own(name, dtype):
     cell = CELLS[name].cell
-    params = cell.init(jax.random.key(0), I, dtype)
+    params = jax.jit(lambda key: cell.init(key, I, dtype))(jax.random.key(0))
     assert {leaf.dtype for leaf in params} == {jnp.dtype(dtype)}
     w_h = np.asarray(params.w_h).astype(np.float64)
     state = jax.eval_shape(cell.initial_state, params)
@@ -97,7 +97,7 @@ def test_elman_equals_a_scalar_recurrence_by_hand():
         w_x=jnp.full((1, 2), 0.5), w_h=jnp.eye(2) * 0.2, b=jnp.zeros(2)
     )
     prices = np.array([1.00, 1.02, 1.04, 1.06, 1.08])
-    _, ys = jaxrnn.unroll(cell, params, prices[:, None])
+    _, ys = unroll(cell, params, prices[:, None])
     h, expected = 0.0, []
     for price in prices:
         h = np.tanh(0.5 * price + 0.2 * h)

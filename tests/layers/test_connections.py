@@ -4,26 +4,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B, I, T, assert_close
+from cases import B, I, T, assert_close, compiled, initial_params, random_normal, unroll
 
 import jaxrnn
 
-inner = jaxrnn.layer(jaxrnn.gru(I))
-xs = jax.random.normal(jax.random.key(1), (T, B, I), jnp.float64)
+inner = compiled(jaxrnn.layer(jaxrnn.gru(I)))
+xs = np.asarray(random_normal(1, (T, B, I)))
 
 
 def test_residual_adds_the_inputs():
-    model = jaxrnn.residual(inner)
-    params = model.init(jax.random.key(0), I, jnp.float64)
+    model = compiled(jaxrnn.residual(inner))
+    params = initial_params(model)
     assert_close(model.apply(params, xs)[1], xs + inner.apply(params, xs)[1], 1e-15)
 
 
 def test_highway_is_a_gate_between_inputs_and_outputs():
-    model = jaxrnn.highway(inner, gate_bias=-2.0)
-    params = model.init(jax.random.key(0), I, jnp.float64)
-    assert (params.b == -2).all()
-    gate = 1 / (1 + np.exp(-(np.asarray(xs) @ params.w + params.b)))
-    expected = gate * inner.apply(params.layer, xs)[1] + (1 - gate) * xs
+    model = compiled(jaxrnn.highway(inner, gate_bias=-2.0))
+    params = initial_params(model)
+    b, w = map(np.asarray, (params.b, params.w))
+    assert (b == -2).all()
+    gate = 1 / (1 + np.exp(-(xs @ w + b)))
+    expected = gate * np.asarray(inner.apply(params.layer, xs)[1]) + (1 - gate) * xs
     assert_close(model.apply(params, xs)[1], expected, 1e-12)
 
 
@@ -41,10 +42,10 @@ def test_sizes_that_cannot_be_added_are_named(wrap):
 )
 def test_directions_are_merged(merge):
     cell = jaxrnn.gru(5)
-    model = jaxrnn.bidirectional(cell, cell, merge=merge)
-    params = model.init(jax.random.key(0), I, jnp.float64)
-    _, forward = jaxrnn.unroll(cell, params.forward, xs)
-    _, backward = jaxrnn.unroll(cell, params.backward, xs, reverse=True)
+    model = compiled(jaxrnn.bidirectional(cell, cell, merge=merge))
+    params = initial_params(model)
+    _, forward = unroll(cell, params.forward, xs)
+    _, backward = unroll(cell, params.backward, xs, reverse=True)
     assert model.output_size == 5
     assert_close(model.apply(params, xs)[1], merge(forward, backward), 1e-12)
 

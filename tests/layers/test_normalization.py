@@ -7,19 +7,18 @@ import pytest
 from cases import B, I, T, assert_close
 
 import jaxrnn
-from jaxrnn.normalization import (
-    BatchNormStatistics,
-    batch_norm,
-    batch_norm_init,
-    batch_norm_update,
-)
+from jaxrnn import normalization
+from jaxrnn.normalization import BatchNormStatistics, batch_norm_init
 
-keys = jax.random.split(jax.random.key(0), 4)
-xs = 3 + 2 * jax.random.normal(keys[0], (T, B, I), jnp.float64)
-mask = jaxrnn.lengths_to_mask(jnp.array([T, 2, 0]), T)
-spoilt = jnp.where(mask[..., None], xs, jnp.nan)
-random_scale = jax.random.normal(keys[1], (I,), jnp.float64)
-random_b = jax.random.normal(keys[2], (I,), jnp.float64)
+batch_norm = jax.jit(normalization.batch_norm)
+batch_norm_update = jax.jit(normalization.batch_norm_update, static_argnames="momentum")
+
+KEY = jax.random.key(0)
+rng = np.random.default_rng(0)
+xs = rng.normal(3.0, 2.0, (T, B, I))
+mask = np.arange(T)[:, None] < np.array([T, 2, 0])
+spoilt = np.where(mask[..., None], xs, np.nan)
+random_scale, random_b = rng.normal(size=(2, I))
 
 
 def random_params():
@@ -29,49 +28,51 @@ def random_params():
 
 def test_layer_norm_in_numpy():
     layer = jaxrnn.layer_norm(I)
-    params = layer.init(keys[0], I, jnp.float64)
+    params = layer.init(KEY, I, jnp.float64)
     params = params._replace(scale=random_scale, b=random_b)
-    _, ys = layer.apply(params, xs)
-    x = np.asarray(xs)
+    _, ys = jax.jit(layer.apply)(params, xs)
+    x = xs
     normal = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    assert_close(ys, jnp.asarray(normal * random_scale + random_b), 1e-12)
+    assert_close(ys, normal * random_scale + random_b, 1e-12)
 
 
 def test_layer_norm_starts_with_mean_zero_and_variance_one():
     layer = jaxrnn.layer_norm(50)
-    many = 7 + 5 * jax.random.normal(keys[3], (T, B, 50), jnp.float64)
-    _, ys = layer.apply(layer.init(keys[0], 50, jnp.float64), many)
+    many = rng.normal(7.0, 5.0, (T, B, 50))
+    _, ys = jax.jit(layer.apply)(layer.init(KEY, 50, jnp.float64), many)
     np.testing.assert_allclose(ys.mean(-1), 0, atol=1e-12)
     np.testing.assert_allclose(ys.var(-1), 1, atol=1e-5)
 
 
 def test_layer_norm_sums_16_bit_inputs_in_float32():
     layer = jaxrnn.layer_norm(512)
-    large = jnp.full((1, 512), 300, jnp.float16).at[0, 0].set(0)  # squares overflow
-    _, ys = layer.apply(layer.init(keys[0], 512, jnp.float16), large)
+    large = np.full((1, 512), 300, np.float16)  # squares overflow
+    large[0, 0] = 0
+    _, ys = jax.jit(layer.apply)(layer.init(KEY, 512, jnp.float16), large)
     assert ys.dtype == jnp.float16
-    assert bool(jnp.isfinite(ys).all())
+    assert np.isfinite(ys).all()
 
 
 def test_batch_norm_of_valid_steps_alone():
     params, statistics = random_params()
     new, ys = batch_norm_update(params, statistics, spoilt, mask, momentum=0.75)
-    valid = np.asarray(xs)[np.asarray(mask)]
+    ys = np.asarray(ys)
+    valid = xs[mask]
     mean, variance = valid.mean(0), valid.var(0)
-    assert_close(new.mean, jnp.asarray(0.25 * mean), 1e-12)
-    assert_close(new.variance, jnp.asarray(0.75 + 0.25 * variance), 1e-12)
+    assert_close(new.mean, 0.25 * mean, 1e-12)
+    assert_close(new.variance, 0.75 + 0.25 * variance, 1e-12)
     expected = (valid - mean) / np.sqrt(variance + 1e-5) * random_scale + random_b
-    assert_close(ys[mask], jnp.asarray(expected), 1e-12)
-    assert bool((ys[~mask] == 0).all())
+    assert_close(ys[mask], expected, 1e-12)
+    assert not ys[~mask].any()
 
 
 def test_batch_norm_in_evaluation():
     params, _ = random_params()
     statistics = BatchNormStatistics(mean=xs.mean((0, 1)), variance=xs.var((0, 1)))
-    ys = batch_norm(params, statistics, spoilt, mask)
+    ys = np.asarray(batch_norm(params, statistics, spoilt, mask))
     _, expected = batch_norm_update(params, statistics, xs)
-    assert_close(ys[mask], expected[mask], 1e-12)
-    assert bool((ys[~mask] == 0).all())
+    assert_close(ys[mask], np.asarray(expected)[mask], 1e-12)
+    assert not ys[~mask].any()
 
 
 def test_averages_converge_to_the_statistics():
@@ -85,6 +86,7 @@ def test_averages_converge_to_the_statistics():
 def test_garbage_in_padding_reaches_no_gradient():
     params, statistics = random_params()
 
+    @jax.jit
     def gradients(values):
         def loss(params, values):
             return (batch_norm_update(params, statistics, values, mask)[1] ** 3).sum()
@@ -92,8 +94,7 @@ def test_garbage_in_padding_reaches_no_gradient():
         return jax.grad(loss, argnums=(0, 1))(params, values)
 
     assert_close(gradients(spoilt), gradients(xs), 0)
-    by_difference = gradients(xs)[1]
-    assert bool((by_difference[~mask] == 0).all())
+    assert not np.asarray(gradients(xs)[1])[~mask].any()
 
 
 def test_averages_have_no_gradient():
@@ -103,15 +104,15 @@ def test_averages_have_no_gradient():
         new, _ = batch_norm_update(params, statistics, values)
         return new.mean.sum() + new.variance.sum()
 
-    assert bool((jax.grad(loss)(xs) == 0).all())
+    assert not np.asarray(jax.jit(jax.grad(loss))(xs)).any()
 
 
 def test_without_a_valid_step_nothing_changes():
     params, statistics = random_params()
-    nothing = jnp.zeros((T, B), bool)
+    nothing = np.zeros((T, B), bool)
     new, ys = batch_norm_update(params, statistics, spoilt, nothing)
     assert_close(new, statistics, 0)
-    assert bool((ys == 0).all())
+    assert not np.asarray(ys).any()
 
 
 def test_averages_of_16_bit_inputs_are_float32():
@@ -125,7 +126,7 @@ def test_averages_of_16_bit_inputs_are_float32():
     [
         (lambda: jaxrnn.layer_norm(0), ValueError, "size must be at least 1"),
         (
-            lambda: jaxrnn.layer_norm(3).init(keys[0], 4),
+            lambda: jaxrnn.layer_norm(3).init(KEY, 4),
             ValueError,
             "input_size must be size, the number of features, 3, got 4",
         ),
