@@ -1,5 +1,6 @@
 """Runs cut into chunks of time equal those that are not."""
 
+import dataclasses
 import functools
 
 import jax
@@ -150,10 +151,12 @@ def test_a_learned_initial_state_gets_its_gradient_through_chunks(recompute, rev
 @pytest.mark.usefixtures("optimized")
 @combinations(strength=1, dtype=[jnp.float32, jnp.bfloat16], recompute=RECOMPUTE)
 def test_gradients_of_chunks_are_summed_in_float32(dtype, recompute):
+    """In bfloat16, 256 + 1 is 256: a sum of 600 like terms would stop growing."""
     cell = CELLS["gru"].cell
-    case = problem(cell, dtype=dtype, steps=64)
+    case = problem(cell, dtype=dtype, steps=600, mask=False, resets=False)
+    case = dataclasses.replace(case, dys=jnp.ones_like(case.dys))
     tolerance = {jnp.float32: 1e-5, jnp.bfloat16: 3e-2}[dtype]
-    check(unroll_by(Plan(4, recompute)), cell, case, False, tolerance)
+    check(unroll_by(Plan(1, recompute)), cell, case, False, tolerance)
 
 
 @keeping
