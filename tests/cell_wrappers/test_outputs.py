@@ -45,7 +45,7 @@ def by_steps(cell, case):
     ("name", "run"),
     [("lstm", unroll)] + [(name, unroll_bptt) for name in BASE],
 )
-def test_all_states(name, run):
+def test_all_states_are_those_of_a_loop(name, run):
     cell = CELLS[name].cell
     case = problem(cell, mask=False, resets=False)
     last, states = run(jaxrnn.all_states(cell), *case.args)
@@ -58,7 +58,7 @@ def test_all_states(name, run):
 @pytest.mark.parametrize(
     ("name", "reverse"), [("lstm", False), ("gru", True), ("elman-softplus", False)]
 )
-def test_gradients(name, wrapper, reverse):
+def test_gradients_by_hand_are_those_of_jax(name, wrapper, reverse):
     cell = WRAPPERS[wrapper](CELLS[name].cell)
     case = problem(cell)
 
@@ -113,7 +113,7 @@ def test_the_state_at_each_length_is_that_of_a_masked_run():
     assert_close(alone, expected, 1e-12)
 
 
-def test_no_outputs_in_layers():
+def test_no_outputs_have_size_zero_in_layers():
     encoder = jaxrnn.stack(
         jaxrnn.layer(jaxrnn.gru(4)), jaxrnn.layer(jaxrnn.no_outputs(jaxrnn.lstm(H)))
     )
@@ -127,7 +127,7 @@ def test_no_outputs_in_layers():
     assert state[1].c.shape == (B, H)
 
 
-def test_noise_goes_with_it():
+def test_all_states_draw_the_same_noise():
     plain = jaxrnn.zoneout(jaxrnn.lstm(H), 0.5)
     case = problem(plain)
     key = jax.random.key(1)
@@ -208,6 +208,6 @@ def test_states_go_into_no_other_layer(make):
         ),
     ],
 )
-def test_bad_input(call, error, message):
+def test_wrong_cells_and_lengths_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -25,7 +25,7 @@ def row_norms(tree):
 
 @pytest.mark.parametrize("name", ["elman", "lstm"])
 @reversals
-def test_state_gradient_norms(name, reverse):
+def test_state_gradient_norms_are_those_of_each_loss_alone(name, reverse):
     """By time those of ``state_gradients``; by lag those of each loss alone."""
     cell = CELLS[name].cell
     case = problem(cell)
@@ -77,7 +77,7 @@ def test_norms_of_one_loss_at_the_last_step():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
-def test_gradient_norms(dtype):
+def test_gradient_norms_equal_numpy(dtype):
     rng = np.random.default_rng(0)
     exact = {"w": rng.normal(size=(I, H)), "layers": [rng.normal(size=H), np.ones(())]}
     gradient = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), exact)

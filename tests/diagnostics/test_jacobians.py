@@ -72,7 +72,7 @@ def test_jacobians_are_those_of_running_the_window(name, reverse):
 
 
 @reversals
-def test_windows_of_any_length(reverse):
+def test_jacobians_of_windows_are_products_of_steps(reverse):
     cell = jaxrnn.elman(H)
     case = problem(cell)
     windows = [1, 2, 3, 6, 7]

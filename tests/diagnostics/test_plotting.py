@@ -89,7 +89,7 @@ def test_plots_leave_out_what_no_axis_can_show(plot, value, axes):
 
 
 @plots
-def test_plots_of_something_else(plot, axes):
+def test_plots_name_what_is_no_result(plot, axes):
     with pytest.raises((TypeError, ValueError), match=r"must (be|have shape)"):
         plot(0.5, axes)
 

@@ -45,7 +45,7 @@ def test_residuals_hold_the_gates():
     np.testing.assert_array_equal(result.low["input"], 0)
 
 
-def test_saturation_counts():
+def test_saturation_counts_what_is_low_and_high():
     # Two units, the first low once and high twice, the second low at masked steps.
     gate = np.array([[0.05, 0.05], [0.95, 0.5], [0.95, 0.5], [0.5, 0.05]])
     mask = np.array([False, True, True, True])

@@ -144,7 +144,7 @@ def test_the_baselines_learn(reviews):
     assert got.tolist() == parts[2][1].tolist()
 
 
-def test_vectors_of_words(reviews):
+def test_every_word_has_a_vector(reviews):
     from jaxrnn import data
 
     good = [["a", "fine", "film", f"b{i}"] for i in range(8)]

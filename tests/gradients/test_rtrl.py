@@ -95,7 +95,7 @@ def test_forward_in_time_equals_backward(name, reverse):
 
 
 @combinations(strength=1, batch=[(), (2, 3)], flags=[False, True])
-def test_any_batch_dimensions(batch, flags):
+def test_forward_in_time_takes_any_batch_dimensions(batch, flags):
     cell = jaxrnn.lstm(3)
     case = problem(cell, batch, mask=flags, resets=flags)
     case = type(case)(**{**vars(case), "dys": case.dys[..., :3]})
@@ -237,7 +237,7 @@ def test_online_learning_follows_a_signal():
     ],
 )
 @pytest.mark.parametrize("fn", [jaxrnn.rtrl, jaxrnn.gradient_by_lag])
-def test_bad_input_is_named(fn, change, error, message):
+def test_wrong_sequences_are_named(fn, change, error, message):
     cell = jaxrnn.elman(H)
     case = problem(cell)
     given = {

@@ -26,7 +26,7 @@ def random_params():
     return params._replace(scale=random_scale, b=random_b), statistics
 
 
-def test_layer_norm_in_numpy():
+def test_layer_norm_equals_numpy():
     layer = jaxrnn.layer_norm(I)
     params = layer.init(KEY, I, jnp.float64)
     params = params._replace(scale=random_scale, b=random_b)
@@ -66,7 +66,7 @@ def test_batch_norm_of_valid_steps_alone():
     assert not ys[~mask].any()
 
 
-def test_batch_norm_in_evaluation():
+def test_batch_norm_in_evaluation_takes_the_averages():
     params, _ = random_params()
     statistics = BatchNormStatistics(mean=xs.mean((0, 1)), variance=xs.var((0, 1)))
     ys = np.asarray(batch_norm(params, statistics, spoilt, mask))
@@ -148,6 +148,6 @@ def test_averages_of_16_bit_inputs_are_float32():
         ),
     ],
 )
-def test_bad_input(call, error, message):
+def test_wrong_sizes_and_masks_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -129,6 +129,6 @@ def test_greedy_collapses_the_best_path(masked, blank):
         ({"mask": mask[1:]}, ValueError, r"mask must have shape \(T, \*B\)"),
     ],
 )
-def test_bad_input(options, error, message):
+def test_wrong_labels_and_masks_are_named(options, error, message):
     with pytest.raises(error, match=message):
         losses.ctc(**{"logits": logits, "labels": labels, **options})

@@ -52,7 +52,7 @@ def test_each_row_pools_its_valid_steps(name):
 
 @poolings
 @pytest.mark.parametrize("batch", [(), (B,), (2, B)])
-def test_any_batch(name, batch):
+def test_pooling_takes_any_batch_dimensions(name, batch):
     pool, _ = POOLINGS[name]
     assert jax.eval_shape(pool, np.ones((T, *batch, F))).shape == (*batch, F)
 
@@ -79,7 +79,7 @@ def test_no_steps_at_all_give_zeros(name):
 
 
 @poolings
-def test_dtype_stays(name):
+def test_pooling_keeps_the_dtype(name):
     pool, _ = POOLINGS[name]
     narrow = jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)
     if name == "attention":

@@ -11,7 +11,7 @@ from jaxrnn import data
 # Symbols
 
 
-def test_words_and_marks():
+def test_split_words_keeps_marks_apart():
     text = "I love deep_learning; don't you? O\u2019Brien: 3.5 été…"
     assert data.split_words(text) == [
         "I", "love", "deep", "_", "learning", ";", "don't", "you", "?",
@@ -49,7 +49,7 @@ def sequences(lengths):
     return [np.full((n, 2), i + 1.0) for i, n in enumerate(lengths)]
 
 
-def test_padding():
+def test_pad_fills_and_masks():
     xs, mask = data.pad(sequences([2, 0, 3]), 4)
     assert xs.shape == (4, 3, 2)
     assert mask.sum(0).tolist() == [2, 0, 3]
@@ -107,7 +107,7 @@ def test_buckets_save_padding():
 
 
 @pytest.mark.parametrize(("horizon", "stride"), [(1, 1), (3, 2)])
-def test_windows(horizon, stride):
+def test_windows_are_followed_by_their_targets(horizon, stride):
     series = np.random.default_rng(0).normal(size=(20, 2))
     xs, targets = data.windows(series, 5, horizon=horizon, stride=stride)
     starts = range(0, 20 - 5 - horizon + 1, stride)
@@ -119,7 +119,7 @@ def test_windows(horizon, stride):
         np.testing.assert_array_equal(targets[:, row], series[end : end + horizon])
 
 
-def test_random_windows():
+def test_random_windows_lie_in_the_series():
     found = data.random_windows(np.arange(50), 7, batch_size=3, seed=0)
     first, second = itertools.islice(found, 2)
     assert first.shape == (7, 3)
@@ -231,6 +231,6 @@ def test_a_constant_feature_stays():
         ),
     ],
 )
-def test_bad_input(call, error, message):
+def test_wrong_data_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

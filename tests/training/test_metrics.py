@@ -21,7 +21,7 @@ def chosen(mask):
 
 
 @masks
-def test_accuracy(mask):
+def test_accuracy_counts_valid_steps(mask):
     actual, predicted = chosen(mask)
     expected = (actual == predicted).mean()
     assert float(metrics.accuracy(logits, labels, mask=mask)) == pytest.approx(expected)
@@ -31,7 +31,7 @@ def test_accuracy(mask):
 
 
 @masks
-def test_confusion_and_f1(mask):
+def test_confusion_and_f1_equal_counts_by_hand(mask):
     expected = np.zeros((V, V), int)
     for actual, predicted in zip(*chosen(mask), strict=True):
         expected[actual, predicted] += 1
@@ -56,7 +56,7 @@ def test_labels_outside_the_classes_count_as_misses_or_not_at_all():
 
 
 @masks
-def test_errors(mask):
+def test_errors_equal_numpy(mask):
     targets = jax.random.normal(keys[3], logits.shape)
     valid = np.ones((T, B), bool) if mask is None else np.asarray(mask)
     errors = np.asarray(logits - targets)[valid]
@@ -81,7 +81,7 @@ def test_perplexity_and_bits_of_a_fair_die():
     assert float(metrics.bits(loss)) == pytest.approx(np.log2(6))
 
 
-def test_persistence():
+def test_persistence_repeats_the_last_step():
     found = metrics.persistence(logits, 2)
     np.testing.assert_array_equal(found, np.stack([logits[-1]] * 2))
 
@@ -110,6 +110,6 @@ def test_persistence():
         (lambda: metrics.persistence(logits, 0), ValueError, "horizon must be at"),
     ],
 )
-def test_bad_input(call, error, message):
+def test_wrong_labels_and_masks_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -90,7 +90,7 @@ def test_in_a_chain_and_a_stack():
         ),
     ],
 )
-def test_bad_input(call, message):
+def test_wrong_bounds_and_names_are_named(call, message):
     params = initial_params(jaxrnn.lstm(H), 3)
     with pytest.raises(ValueError, match=message):
         call(params)

@@ -3,7 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from cases import B, initial_params, unroll
+import pytest
+from cases import (
+    B,
+    T,
+    initial_params,
+    unroll,
+)
 
 import jaxrnn
 
@@ -43,3 +49,25 @@ def test_a_readout_of_nearly_dependent_features_in_float32():
         jax.eval_shape(lambda *args: fit(*args, penalty=1.0), *halves).w.dtype
         == jnp.bfloat16
     )
+
+
+RIDGE = {
+    "rows": (
+        (T, 4),
+        (T - 1, 1),
+        {},
+        ValueError,
+        "targets must have the steps and rows",
+    ),
+    "penalty": ((T, 4), (T, 1), {"penalty": 0}, ValueError, "penalty must be positive"),
+    "mask": ((T, 4), (T, 1), {"mask": [1] * T}, TypeError, "mask must be boolean"),
+}
+
+
+@pytest.mark.parametrize("name", RIDGE)
+def test_a_readout_that_cannot_be_fitted_is_named(name):
+    features, targets, options, error, message = RIDGE[name]
+    with pytest.raises(error, match=message):
+        jaxrnn.ridge_readout(
+            jnp.ones(features), jnp.ones(targets), **{"penalty": 1.0, **options}
+        )

@@ -301,7 +301,7 @@ def test_bad_counts_are_named(name):
 
 @pytest.mark.parametrize("make", [jaxrnn.elman, jaxrnn.gru, jaxrnn.lstm])
 @pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
-def test_memorises_hello(make, unroll_fn):
+def test_training_memorises_hello(make, unroll_fn):
     """From each prefix of "hello", its next character."""
     symbols = "helo."
     word = jnp.array([symbols.index(c) for c in "hello."])

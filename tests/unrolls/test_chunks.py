@@ -94,7 +94,7 @@ def test_rows_apart_equal_the_batch(name, reverse, recompute):
 
 
 @combinations(strength=1, batch=OTHER_BATCHES)
-def test_rows_of_any_batch(batch):
+def test_rows_apart_take_any_batch(batch):
     cell = CELLS["lstm"].cell
     plan = Plan(T, recompute=False, by_row=True)
     check(unroll_by(plan), cell, problem(cell, batch), reverse=True)
@@ -108,7 +108,7 @@ def test_chunks_take_any_batch(batch, recompute):
 
 
 @keeping
-def test_chunks_of_no_steps(recompute):
+def test_chunks_take_no_steps(recompute):
     cell = CELLS["gru"].cell
     case = problem(cell, steps=0)
     check(unroll_by(Plan(1, recompute, unroll=4)), cell, case, reverse=False)
@@ -188,7 +188,7 @@ def test_chunks_can_be_differentiated_again(recompute):
 
 
 @keeping
-def test_chunks_under_vmap(recompute):
+def test_chunks_can_be_mapped(recompute):
     cell = CELLS["gru"].cell
     case = problem(cell, (4, B))
 

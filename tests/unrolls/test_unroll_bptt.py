@@ -125,7 +125,7 @@ def test_a_state_may_hold_integers(flags):
     assert_close(gradient(jaxrnn.unroll_chunked), expected, 1e-10)
 
 
-def test_an_empty_batch():
+def test_an_empty_batch_gives_empty_outputs():
     cell = jaxrnn.gru(H)
     params = initial_params(cell)
     state, ys = unroll_bptt(cell, params, np.ones((T, 0, I)))
@@ -134,7 +134,7 @@ def test_an_empty_batch():
 
 @pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll_bptt, jaxrnn.unroll_chunked])
 @pytest.mark.parametrize("explicit", [False, True], ids=["shard_map", "explicit"])
-def test_sharded_batches(unroll_fn, explicit):
+def test_sharded_batches_have_the_gradient_of_one_device(unroll_fn, explicit):
     cell = jaxrnn.gru(H)
     case = problem(cell)
     kind = jax.sharding.AxisType.Explicit if explicit else jax.sharding.AxisType.Auto

@@ -58,7 +58,7 @@ def test_forward_mode_and_the_hessian():
 
 
 @pytest.mark.parametrize("num_steps", [0, 1, 2])
-def test_few_steps(num_steps):
+def test_unroll_with_takes_few_steps(num_steps):
     cell = jaxrnn.lstm(H)
     case = problem(cell, steps=num_steps)
     run = jaxrnn.unroll_with(chunk_size=2)
@@ -87,7 +87,7 @@ def test_rematerialisation_needs_less_memory(optimized):
     assert chunked < saving < plain
 
 
-def test_one_compilation():
+def test_unroll_with_compiles_once():
     cell = jaxrnn.gru(H)
     params = cell.init(jax.random.key(0), I)
     run = jax.jit(functools.partial(jaxrnn.unroll_with(chunk_size=3), cell))
@@ -105,6 +105,6 @@ def test_one_compilation():
         ({"policy": NOTHING}, ValueError, "policy must be None .* without chunk_size"),
     ],
 )
-def test_bad_input(options, error, message):
+def test_wrong_options_are_named(options, error, message):
     with pytest.raises(error, match=message):
         jaxrnn.unroll_with(**options)
