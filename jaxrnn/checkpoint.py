@@ -1,28 +1,44 @@
 """Parameters, or a whole training run, in a safetensors file: no pickle, no half file.
 
+Every leaf comes back to the bit: arrays of JAX and of NumPy, numbers of NumPy and of
+Python, and ``jax.random`` keys. What safetensors has no name for, a complex number say,
+is kept as its bytes. A checksum over all of it finds damage.
+
 Needs the package ``safetensors`` (extra ``checkpoint``), and is the one submodule
 that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
 """
 
+import hashlib
 import json
 import os
 import pathlib
-import shutil
-import uuid
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import safetensors
-from safetensors.flax import load_file, save
+import safetensors.numpy
 
-from ._typing import Array, Params
+from ._files import write_whole
+from ._leaves import (
+    ARRAY,
+    NATIVE,
+    Encoded,
+    decode,
+    described,
+    described_in_file,
+    encode,
+    kind_of,
+)
+from ._typing import Params
 
 __all__ = ["load_metadata", "load_params", "load_state", "save_params", "save_state"]
 
+_OWN = "jaxrnn."
 _MARKER = "jaxrnn.format"
-_KINDS = "jaxrnn.kinds"
+_CONTENT = "jaxrnn.content"  # what wrote it: params or state
+_KINDS = "jaxrnn.kinds"  # of the leaves that are no plain arrays
+_CHECKSUM = "jaxrnn.checksum"
 
 
 def save_params(
@@ -34,44 +50,69 @@ def save_params(
     stays whole until the new one is.
 
     Args:
-        path: where to write; an existing file is replaced.
-        params: pytree of arrays. Each is named by its path, as ``[1].w_h``.
+        path: where to write; an existing file is replaced, a missing folder made.
+        params: pytree of arrays and numbers. Each is named by its path, as ``[1].w_h``.
         metadata: strings to keep beside them.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: two leaves have the same path.
+        TypeError: a leaf has no numbers, or metadata is not a dict of strings.
+        ValueError: two leaves have the same path, or a key of ``metadata`` begins with
+            ``jaxrnn.``, which the file itself uses.
     """
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    arrays = {jax.tree_util.keystr(where): jnp.asarray(leaf) for where, leaf in leaves}
-    if len(arrays) < len(leaves):
-        raise ValueError("params must have a path of its own for each leaf")
-    contents = save(arrays, {**(metadata or {}), _MARKER: "1"})
-    path = pathlib.Path(path).resolve()
-    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        if path.exists():
-            shutil.copymode(path, temporary)
-        os.replace(temporary, path)
-        _flush_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    _check_metadata(metadata)
+    _save(path, "params", params, metadata or {})
 
 
-def _flush_folder(folder: pathlib.Path) -> None:
-    """Have a new name outlive a loss of power, where folders can be opened."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError:
+def _check_metadata(metadata: Any) -> None:
+    if metadata is None:
         return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if not isinstance(metadata, dict):
+        raise TypeError(f"metadata must be a dict of strings, got {metadata!r:.80}")
+    for key, value in metadata.items():
+        if not isinstance(key, str):
+            raise TypeError(f"metadata must have strings as keys, got {key!r}")
+        if not isinstance(value, str):
+            raise TypeError(
+                f"metadata[{key!r}] must be a string, got {value!r:.80}: "
+                "json.dumps makes one"
+            )
+        if key.startswith(_OWN):
+            raise ValueError(
+                f"metadata must have no keys that begin with {_OWN}, got {key!r}"
+            )
+
+
+def _save(path: Any, content: str, tree: Any, metadata: dict[str, str]) -> None:
+    encoded = {}
+    for where, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = jax.tree_util.keystr(where)
+        if name in encoded:
+            raise ValueError(
+                f"{content} must have a path of its own for each leaf, got {name} twice"
+            )
+        encoded[name] = encode(f"{content}{name}", leaf)
+    kinds = {name: each.kind for name, each in encoded.items() if each.kind != ARRAY}
+    arrays = {name: each.array for name, each in encoded.items()}
+    metadata = {
+        **metadata,
+        _MARKER: "2",
+        _CONTENT: content,
+        _KINDS: json.dumps(kinds),
+    }
+    metadata[_CHECKSUM] = _checksum(arrays, metadata)
+    write_whole(path, safetensors.numpy.save(arrays, metadata))
+
+
+def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
+    """Of every bit that is read: metadata, names, shapes, dtypes and numbers."""
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(json.dumps(metadata, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(json.dumps([name, array.dtype.name, array.shape]).encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def load_params(path: str | os.PathLike[str], like: Params) -> Params:
@@ -83,66 +124,83 @@ def load_params(path: str | os.PathLike[str], like: Params) -> Params:
             ``jax.eval_shape`` says of ``init``.
 
     Returns:
-        A pytree like ``like``.
+        A pytree like ``like``: arrays of NumPy where ``like`` has them, else of JAX.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, of another program, or of another model; the
             message names the first parameter that does not fit.
     """
-    load_metadata(path)
-    arrays = load_file(path)
+    return _load(path, "params", like)
+
+
+def _load(path: Any, content: str, like: Any) -> Any:
+    arrays, metadata = _read(path)
+    # Files of format 1 say it by their kinds.
+    found = metadata.get(_CONTENT) or ("state" if _KINDS in metadata else "params")
+    if found != content:
+        raise ValueError(
+            f"{path} was not written by jaxrnn.checkpoint.save_{content}, but by "
+            f"save_{found}: read it with load_{found}"
+        )
+    kinds = json.loads(metadata.get(_KINDS, "{}"))
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(where) for where, _ in leaves]
+    decoded = []
     for name, (_, leaf) in zip(names, leaves, strict=True):
         if name not in arrays:
             raise ValueError(
                 f"{path} must hold the parameter {name}, got {_names(arrays)}"
             )
-        got = arrays[name]
-        if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):
-            raise ValueError(
-                f"{path}: {name} must have shape {leaf.shape} and dtype "
-                f"{leaf.dtype.name}, got {got.shape} and {got.dtype.name}"
-            )
+        each = Encoded(arrays[name], kinds.get(name, ARRAY))
+        _check_leaf(path, name, each, leaf)
+        decoded.append(decode(leaf, *each))
     surplus = arrays.keys() - set(names)
     if surplus:
         raise ValueError(
             f"{path} must hold {_names(names)}, got also {_names(surplus)}"
         )
-    return jax.tree.unflatten(treedef, [arrays[name] for name in names])
+    return jax.tree.unflatten(treedef, decoded)
+
+
+def _check_leaf(path: Any, name: str, got: Encoded, like: Any) -> None:
+    kind = kind_of(f"like{name}", like)
+    if kind != got.kind:
+        raise ValueError(f"{path}: {name} must be {kind}, got {got.kind}")
+    wanted, found = described(f"like{name}", like), described_in_file(got)
+    if wanted is not None and wanted != found:
+        raise ValueError(
+            f"{path}: {name} must have shape {wanted[0]} and dtype {wanted[1]}, got "
+            f"{found[0]} and {found[1]}"
+        )
 
 
 def save_state(path: str | os.PathLike[str], state: Any) -> None:
     """Write all that a training run needs to go on, as :func:`save_params` writes.
 
     A run that is killed at any moment, while it writes too, finds the last whole file.
-    What it was writing then lies beside it, in a file that ends in ``.tmp`` and may be
-    deleted.
+    What it was writing then lies beside it in a file that ends in ``.tmp``; the next
+    save of the same path deletes it.
 
     Args:
-        path: where to write; an existing file is replaced.
-        state: pytree of arrays, ``jax.random`` keys, and Python numbers; for instance
-            a :class:`jaxrnn.train.TrainState`, and beside it the position in the data.
+        path: where to write; an existing file is replaced, a missing folder made.
+        state: pytree of arrays, ``jax.random`` keys, and numbers of NumPy or Python;
+            for instance a :class:`jaxrnn.train.TrainState`, and beside it the position
+            in the data.
 
     Raises:
         OSError: the file cannot be written.
         TypeError: a leaf is none of these.
         ValueError: two leaves have the same path.
 
-    >>> import tempfile
+    >>> import tempfile, jax.numpy as jnp
     >>> state = {"key": jax.random.key(0), "weights": jnp.ones(3), "position": 5}
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     save_state(f"{folder}/run.safetensors", state)
     ...     load_state(f"{folder}/run.safetensors", state)["position"]
     5
     """
-    encoded = jax.tree_util.tree_map_with_path(_encode, state)
-    is_encoded = {"is_leaf": lambda each: isinstance(each, _Encoded)}
-    arrays = jax.tree.map(lambda each: each.array, encoded, **is_encoded)
-    leaves = jax.tree_util.tree_leaves_with_path(encoded, **is_encoded)
-    kinds = {jax.tree_util.keystr(where): leaf.kind for where, leaf in leaves}
-    save_params(path, arrays, {_KINDS: json.dumps(kinds)})
+    _save(path, "state", state, {})
 
 
 def load_state(path: str | os.PathLike[str], like: Any) -> Any:
@@ -161,65 +219,7 @@ def load_state(path: str | os.PathLike[str], like: Any) -> Any:
         ValueError: the file is damaged, of another program, or of another state; the
             message names the first leaf that does not fit.
     """
-    kinds = json.loads(load_metadata(path).get(_KINDS, "null"))
-    if kinds is None:
-        raise ValueError(f"{path} was not written by jaxrnn.checkpoint.save_state")
-
-    def check(where, leaf):
-        name = jax.tree_util.keystr(where)
-        kind = _kind(name, leaf)
-        if name in kinds and kinds[name] != kind:
-            raise ValueError(f"{path}: {name} must be {kind}, got {kinds[name]}")
-        if type(leaf) in _WIDE:
-            return _encode(where, leaf).array
-        return leaf if kind == "array" else jax.eval_shape(jax.random.key_data, leaf)
-
-    arrays = load_params(path, jax.tree_util.tree_map_with_path(check, like))
-    return jax.tree.map(_decode, like, arrays)
-
-
-class _Encoded(NamedTuple):
-    """A leaf as an array that a file can hold, and what it was."""
-
-    array: Any
-    kind: str
-
-
-_IMPLEMENTATIONS = {
-    "key<fry>": "threefry2x32",
-    "key<rbg>": "rbg",
-    "key<urbg>": "unsafe_rbg",
-}
-_WIDE = {bool: np.bool_, int: np.int64, float: np.float64}
-
-
-def _kind(name: str, leaf: Any) -> str:
-    """What a leaf is: the name of a type of number or key, or array."""
-    if type(leaf) in _WIDE:
-        return type(leaf).__name__
-    if not hasattr(leaf, "dtype"):
-        raise TypeError(
-            f"state{name} must be an array, a key or a number, got {leaf!r:.80}"
-        )
-    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-    return str(leaf.dtype) if is_key else "array"
-
-
-def _encode(where: tuple[Any, ...], leaf: Any) -> _Encoded:
-    kind = _kind(jax.tree_util.keystr(where), leaf)
-    if type(leaf) in _WIDE:
-        # Bytes, as JAX may have no 64 bits.
-        number = np.array([leaf], _WIDE[type(leaf)])
-        return _Encoded(number.view(np.uint8), kind)
-    return _Encoded(leaf if kind == "array" else jax.random.key_data(leaf), kind)
-
-
-def _decode(like: Any, array: Array) -> Any:
-    if type(like) in _WIDE:
-        return np.asarray(array).view(_WIDE[type(like)])[0].item()
-    if not jnp.issubdtype(like.dtype, jax.dtypes.prng_key):
-        return array
-    return jax.random.wrap_key_data(array, impl=_IMPLEMENTATIONS[str(like.dtype)])
+    return _load(path, "state", like)
 
 
 def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
@@ -235,18 +235,38 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
         FileNotFoundError: no such file.
         ValueError: the file is damaged or of another program.
     """
+    _, metadata = _read(path)
+    return {k: v for k, v in metadata.items() if not k.startswith(_OWN)}
+
+
+def _read(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The arrays and the whole metadata of a file, found undamaged."""
+    if pathlib.Path(path).is_dir():
+        raise ValueError(f"path must be a file, got the folder {path}")
     if not pathlib.Path(path).is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
+        tensors = safetensors.deserialize(pathlib.Path(path).read_bytes())
     except safetensors.SafetensorError as error:
         raise ValueError(
             f"{path} is not a safetensors file, or damaged: {error}"
         ) from error
-    if metadata.pop(_MARKER, None) != "1":
+    if metadata.get(_MARKER) not in ("1", "2"):
         raise ValueError(f"{path} was not written by jaxrnn.checkpoint.save_params")
-    return metadata
+    if any(tensor["dtype"] not in NATIVE for _, tensor in tensors):
+        raise ValueError(f"{path} is damaged: it has a dtype that is never written")
+    arrays = {
+        name: np.frombuffer(tensor["data"], NATIVE[tensor["dtype"]]).reshape(
+            tensor["shape"]
+        )
+        for name, tensor in tensors
+    }
+    checksum = metadata.pop(_CHECKSUM, None)
+    if metadata[_MARKER] != "1" and checksum != _checksum(arrays, metadata):
+        raise ValueError(f"{path} is damaged: its checksum is that of other contents")
+    return arrays, metadata
 
 
 def _names(names: Any) -> str:

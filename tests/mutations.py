@@ -344,23 +344,23 @@ MISTAKES = [
     # Checkpoints
     Mistake(
         "checkpoint: numbers narrowed to 32 bits",
-        "checkpoint.py",
-        "_WIDE = {bool: np.bool_, int: np.int64, float: np.float64}",
-        "_WIDE = {bool: np.bool_, int: np.int32, float: np.float32}",
+        "_leaves.py",
+        "float: np.float64, complex",
+        "float: np.float32, complex",
         "training",
     ),
     Mistake(
         "checkpoint: a failed write destroys the old file",
-        "checkpoint.py",
-        'temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")',
-        "temporary = path\n    path.unlink(missing_ok=True)",
+        "_files.py",
+        'temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.tmp")',
+        "temporary = path\n        path.unlink(missing_ok=True)",
         "training",
     ),
     Mistake(
         "checkpoint: shapes of another model are accepted",
         "checkpoint.py",
-        "if (got.shape, got.dtype) != (leaf.shape, leaf.dtype):",
-        "if got.dtype != leaf.dtype:",
+        "if wanted is not None and wanted != found:",
+        "if wanted is not None and wanted[1] != found[1]:",
         "training",
     ),
     # Training and the rest

@@ -180,7 +180,7 @@ def test_chat_names_mistakes(character_model, tmp_path, capsys, monkeypatch):
     out, model = tmp_path / "out", ["--model", character_model]
     for arguments, message in [
         (["--model", tmp_path / "none"], "no such file"),
-        (["--model", tmp_path], "no such file"),
+        (["--model", tmp_path], "must be a file, got the folder"),
         (["--model", damaged], "not a safetensors file, or damaged"),
         (["--model", foreign], "is another model"),
         ([*model, "--temperature", -1], "--temperature must be above 0, got -1.0"),

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
 
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
-    ["_typing"],
+    ["_files", "_leaves", "_typing"],
     ["_base", "_plan", "_rows"],
     ["_precision"],
     [

@@ -1,6 +1,9 @@
 """Parameters and whole runs in files: to the bit, and never half a file."""
 
+import errno
+import fcntl
 import functools
+import os
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ import safetensors.numpy
 from cases import I
 
 import jaxrnn
-from jaxrnn import checkpoint
+from jaxrnn import _files, checkpoint, data
 
 
 @functools.lru_cache
@@ -83,9 +86,77 @@ def test_leaves_of_one_path_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_missing_folder_is_made(tmp_path):
+    path = tmp_path / "runs" / "today" / "params"
+    checkpoint.save_params(path, make())
+    assert [file.name for file in path.parent.iterdir()] == ["params"]
+
+
+def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path):
+    path = tmp_path / ("n" * 255)
+    checkpoint.save_params(path, {"w": np.ones(3)})
+    assert checkpoint.load_params(path, {"w": np.zeros(3)})["w"].sum() == 3
+
+
+def test_what_a_killed_write_left_behind_is_deleted_by_the_next(tmp_path):
+    path = tmp_path / "params"
+    left, other = (
+        _files._prefix(path.with_name(name)) + "0.tmp" for name in ("params", "other")
+    )
+    (tmp_path / left).write_text("half")
+    (tmp_path / other).write_text("of another path")
+    with open(tmp_path / other) as file:
+        checkpoint.save_params(path, make())
+        assert sorted(f.name for f in tmp_path.iterdir()) == sorted(["params", other])
+        # A write that is going on in another process holds a lock on its file.
+        fcntl.flock(file, fcntl.LOCK_EX)
+        checkpoint.save_params(tmp_path / "other", make())
+        assert (tmp_path / other).exists()
+    checkpoint.save_params(tmp_path / "other", make())
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["other", "params"]
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*params'"):
+        checkpoint.save_params(tmp_path / "params", make())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "message"),
+    [
+        ({"steps": 3}, TypeError, r"metadata\['steps'\] must be a string, got 3"),
+        ({3: "steps"}, TypeError, "metadata must have strings as keys, got 3"),
+        ("lstm", TypeError, "metadata must be a dict of strings, got 'lstm'"),
+        ({"jaxrnn.format": "9"}, ValueError, "begin with jaxrnn., got 'jaxrnn.format'"),
+    ],
+)
+def test_metadata_that_cannot_be_kept_are_named(tmp_path, metadata, error, message):
+    with pytest.raises(error, match=message):
+        checkpoint.save_params(tmp_path / "params", make(), metadata)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_flipped_bit_is_found(tmp_path):
+    path, like = tmp_path / "params", {"w": np.arange(3.0), "n": np.int8(1)}
+    checkpoint.save_params(path, like, {"cell": "lstm"})
+    whole = path.read_bytes()
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"damaged|was not written by"):
+            checkpoint.load_params(path, like)
+
+
 def test_an_unwritable_place_is_an_os_error(tmp_path):
-    with pytest.raises(OSError, match="nowhere"):
-        checkpoint.save_params(tmp_path / "nowhere" / "params", make())
+    (tmp_path / "occupied").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="occupied"):
+        checkpoint.save_params(tmp_path / "occupied" / "params", make())
 
 
 def truncated(path):
@@ -179,6 +250,46 @@ def test_a_state_comes_back_to_the_bit(tmp_path, impl, x64):
         np.testing.assert_array_equal(a, b)
 
 
+NUMBERS = {
+    "statistics": data.statistics(np.array([[1.7e9], [1.7e9 + 300]])),
+    "seen": np.int64(5_000_000_000),
+    "huge": [2**70, -(2**63), 0, -1],
+    "python": (0.1, True, 3 - 0.1j, float("nan"), float("-inf")),
+    "scalars": [np.float64(0.1), np.uint8(7), np.bool_(True), np.complex128(1j)],
+    "arrays": {
+        "zero-dimensional": np.array(0.1),
+        "empty": np.zeros((0, 3)),
+        "columns": np.arange(12.0).reshape(3, 4)[:, ::2],
+        "big-endian": np.arange(3, dtype=">f8"),
+        "complex": np.array([1 + 2j, 3], np.complex64),
+        "dates": np.array(["2026-01-01", "NaT"], "datetime64[s]"),
+        "longdouble": np.array([1, 3], np.longdouble) / 3,
+        "integers": np.array([[2**63]], np.uint64),
+    },
+    "jax": [jnp.array([1.5, -0.0], jnp.bfloat16), jnp.array([7, -8], jnp.int4)],
+}
+
+
+@pytest.mark.parametrize("x64", [True, False])
+@pytest.mark.parametrize("content", ["params", "state"])
+def test_every_number_comes_back_to_the_bit(tmp_path, x64, content):
+    path = tmp_path / "numbers"
+    save, load = (getattr(checkpoint, f"{verb}_{content}") for verb in ("save", "load"))
+    with jax.enable_x64(x64):
+        save(path, NUMBERS)
+        loaded = load(path, NUMBERS)
+    assert jax.tree.structure(loaded) == jax.tree.structure(NUMBERS)
+    for a, b in zip(jax.tree.leaves(loaded), jax.tree.leaves(NUMBERS), strict=True):
+        assert type(a) is type(b)
+        if hasattr(b, "dtype"):
+            a, b = np.asarray(a), np.asarray(b)
+            assert (a.dtype.name, a.shape) == (b.dtype.name, b.shape)
+            b = b.astype(a.dtype)
+            assert a.tobytes() == b.tobytes()
+        else:
+            assert repr(a) == repr(b)
+
+
 def test_a_state_is_expected_by_its_shapes(tmp_path):
     path, state = tmp_path / "run", {"key": jax.random.key(0), "w": jnp.ones(2)}
     checkpoint.save_state(path, state)
@@ -211,6 +322,11 @@ def test_files_of_another_kind_are_refused(tmp_path):
     checkpoint.save_params(path, make())
     with pytest.raises(ValueError, match=r"was not written by .*save_state"):
         checkpoint.load_state(path, make_state())
+    with pytest.raises(ValueError, match=r"path must be a file, got the folder"):
+        checkpoint.load_params(tmp_path, make())
+    checkpoint.save_state(path, make())
+    with pytest.raises(ValueError, match=r"but by save_state: read it with load_state"):
+        checkpoint.load_params(path, make())
     checkpoint.save_state(path, make_state())
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -221,7 +337,7 @@ def test_files_of_another_kind_are_refused(tmp_path):
 def test_what_is_no_array_is_refused_before_anything_is_written(tmp_path):
     path = tmp_path / "run"
     with pytest.raises(
-        TypeError, match=r"state\['name'\] must be an array, a key or a"
+        TypeError, match=r"state\['name'\] must be an array, a jax.random key or a"
     ):
         checkpoint.save_state(path, {"name": "lstm"})
     assert not list(tmp_path.iterdir())

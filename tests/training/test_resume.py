@@ -73,6 +73,7 @@ def test_a_run_killed_at_some_moments_ends_as_if_it_was_not(
         assert ended.returncode == (-signal.SIGKILL if moment else 0), ended.stderr
         assert int(ended.stdout) == start, moment
     assert contents(path) == uninterrupted
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
 @pytest.mark.slow

@@ -1,0 +1,129 @@
+"""Leaves of a pytree as arrays that a safetensors file can hold, and back."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+NATIVE = {
+    "BOOL": np.bool_,
+    "U8": np.uint8,
+    "I8": np.int8,
+    "U16": np.uint16,
+    "I16": np.int16,
+    "U32": np.uint32,
+    "I32": np.int32,
+    "U64": np.uint64,
+    "I64": np.int64,
+    "F16": np.float16,
+    "BF16": jnp.bfloat16,
+    "F32": np.float32,
+    "F64": np.float64,
+}
+"""The dtypes that every version of safetensors has, by their names in a file."""
+
+ARRAY = "array"
+_KEYS = {
+    "key<fry>": "threefry2x32",
+    "key<rbg>": "rbg",
+    "key<urbg>": "unsafe_rbg",
+}
+_NUMBERS = {bool: np.bool_, float: np.float64, complex: np.complex128}
+_NATIVE = frozenset(np.dtype(dtype) for dtype in NATIVE.values())
+
+
+class Encoded(NamedTuple):
+    """A leaf as an array that a file can hold, and what it was."""
+
+    array: Any
+    kind: str
+
+
+def kind_of(name: str, leaf: Any) -> str:
+    """What a leaf is: a type of number or key, a dtype kept as bytes, or ``array``.
+
+    Raises:
+        TypeError: it is none of these.
+    """
+    if type(leaf) is int or type(leaf) in _NUMBERS:
+        return type(leaf).__name__
+    dtype = getattr(leaf, "dtype", None)
+    if dtype is None or not hasattr(leaf, "shape"):
+        raise TypeError(
+            f"{name} must be an array, a jax.random key or a number, got {leaf!r:.80}"
+        )
+    if jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        return str(dtype)
+    native = np.dtype(dtype).newbyteorder("=")
+    if native in _NATIVE:
+        return ARRAY
+    if native.kind in "OSUV" and not jnp.issubdtype(native, np.number):
+        raise TypeError(f"{name} must have numbers, got dtype {native}")
+    return native.name
+
+
+def encode(name: str, leaf: Any) -> Encoded:
+    """The array to write for a leaf."""
+    kind = kind_of(name, leaf)
+    if kind in _KEYS:
+        return Encoded(np.asarray(jax.random.key_data(leaf)), kind)
+    if kind == "int":  # as many bytes as it needs
+        size = leaf.bit_length() // 8 + 1
+        return Encoded(_bytes(leaf.to_bytes(size, "little", signed=True)), kind)
+    if type(leaf) in _NUMBERS:
+        return Encoded(_bytes(_NUMBERS[type(leaf)](leaf).tobytes()), kind)
+    array = np.asarray(leaf)
+    array = array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
+    if kind != ARRAY:
+        shape = (*array.shape, array.dtype.itemsize)
+        array = _bytes(array.tobytes()).reshape(shape)
+    return Encoded(array, kind)
+
+
+def decode(like: Any, array: np.ndarray, kind: str) -> Any:
+    """The leaf that was encoded, of the type of ``like``."""
+    if kind in _KEYS:
+        return jax.random.wrap_key_data(jnp.asarray(array), impl=_KEYS[kind])
+    if kind == "int":
+        return int.from_bytes(array.tobytes(), "little", signed=True)
+    if type(like) in _NUMBERS:
+        return np.frombuffer(array.tobytes(), _NUMBERS[type(like)])[0].item()
+    if kind != ARRAY:
+        array = np.frombuffer(array.tobytes(), jnp.dtype(kind)).reshape(like.shape)
+    if isinstance(like, np.generic):
+        return array[()]
+    if isinstance(like, np.ndarray) or not _jax_has(array.dtype):
+        return array if array.flags.writeable else array.copy()
+    return jnp.asarray(array)
+
+
+def _jax_has(dtype: np.dtype) -> bool:
+    """Whether arrays of JAX can have it, with 64 bits as they are set."""
+    try:
+        return jax.dtypes.canonicalize_dtype(dtype) == dtype
+    except TypeError:
+        return False
+
+
+def described(name: str, leaf: Any) -> tuple[Any, str] | None:
+    """Shape and dtype of a leaf as a file has them; None of a number of Python."""
+    kind = kind_of(name, leaf)
+    if kind in _KEYS:
+        data = jax.eval_shape(jax.random.key_data, leaf)
+        return data.shape, data.dtype.name
+    if type(leaf) is int or type(leaf) in _NUMBERS:
+        return None
+    return leaf.shape, np.dtype(leaf.dtype).name
+
+
+def described_in_file(encoded: Encoded) -> tuple[Any, str]:
+    """The same of what a file has."""
+    array, kind = encoded
+    if kind == ARRAY or kind in _KEYS:
+        return array.shape, array.dtype.name
+    return array.shape[:-1], kind
+
+
+def _bytes(contents: bytes) -> np.ndarray:
+    return np.frombuffer(contents, np.uint8)
