@@ -143,9 +143,49 @@ def test_statistics_are_of_the_valid_steps():
     np.testing.assert_allclose(data.restore(learned, standard), xs)
 
 
-def test_a_constant_feature_stays():
-    learned = data.statistics(np.full((5, 1), 7.0))
-    assert data.standardize(learned, [[7.0], [8.0]]).tolist() == [[0.0], [1.0]]
+@pytest.mark.parametrize("value", [7.0, 14.62, 1e-30, 1e9 / 3, 0.0])
+def test_a_constant_feature_has_the_deviation_1(value):
+    rounded = np.full((1000, 1), value)
+    rounded[::3] = np.nextafter(value, np.inf)
+    for xs in (np.full((1000, 1), value), rounded):
+        learned = data.statistics(xs)
+        assert learned.deviation.tolist() == [1.0]
+        np.testing.assert_allclose(data.standardize(learned, [[value + 1]]), [[1.0]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_statistics_of_narrow_numbers_are_summed_in_float64(dtype):
+    rng = np.random.default_rng(0)
+    xs = (rng.normal(size=(300_000, 3)) * [5, 0.5, 1] + [1013, 293, 60]).astype(dtype)
+    learned = data.statistics(xs)
+    exact = xs.astype(np.float64)
+    assert learned.mean.dtype == learned.deviation.dtype == np.float64
+    np.testing.assert_allclose(learned.mean, exact.mean(0))
+    np.testing.assert_allclose(learned.deviation, exact.std(0))
+    standard = data.standardize(learned, xs)
+    assert standard.dtype == data.restore(learned, standard).dtype == dtype
+
+
+def test_a_series_is_one_feature():
+    series = 100 + np.cumsum(np.random.default_rng(0).normal(size=400))
+    learned = data.statistics(series)
+    np.testing.assert_allclose(learned.deviation, [series.std()])
+    standard = data.standardize(learned, series)
+    assert standard.shape == series.shape
+    np.testing.assert_allclose(standard.std(), 1)
+    of_column = data.statistics(series[:, None])
+    np.testing.assert_array_equal(of_column.mean, learned.mean)
+    np.testing.assert_allclose(data.restore(learned, standard), series)
+
+
+def test_single_features_may_be_missing():
+    xs = np.random.default_rng(0).normal(size=(50, 3))
+    missing = np.random.default_rng(1).random(xs.shape) < 0.3
+    learned = data.statistics(np.where(missing, np.nan, xs), ~missing)
+    for feature in range(3):
+        known = xs[~missing[:, feature], feature]
+        np.testing.assert_allclose(learned.mean[feature], known.mean())
+        np.testing.assert_allclose(learned.deviation[feature], known.std())
 
 
 @pytest.mark.parametrize(
@@ -226,8 +266,28 @@ def test_a_constant_feature_stays():
         ),
         (
             lambda: data.statistics(np.ones((3, 1)), np.ones(3)),
-            ValueError,
+            TypeError,
             "mask must be boolean",
+        ),
+        (
+            lambda: data.statistics(np.ones((3, 2)), np.ones(2, bool)),
+            ValueError,
+            r"mask must have shape \(3,\) or \(3, 2\), got \(2,\)",
+        ),
+        (
+            lambda: data.statistics(["12", "13"]),
+            TypeError,
+            "xs must have real numbers, got dtype str64",
+        ),
+        (
+            lambda: data.standardize(data.statistics(np.ones((3, 2))), np.ones((4, 3))),
+            ValueError,
+            r"xs must have the 2 features of learned on the last axis, got shape \(4",
+        ),
+        (
+            lambda: data.restore((0.0, 1.0), np.ones((4, 3))),
+            TypeError,
+            "learned must be what statistics returns, got tuple",
         ),
     ],
 )
