@@ -29,7 +29,15 @@ def check_size(name: str, value: Any, *, least: int = 1) -> int:
     return size
 
 
-def _check_number(name: str, value: Any) -> float:
+def check_function(name: str, value: Any) -> Any:
+    """Return ``value`` if it can be called."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, got {value!r:.80}")
+    return value
+
+
+def check_number(name: str, value: Any) -> float:
+    """Return ``value`` as a float."""
     try:
         return float(operator.truediv(value, 1))
     except TypeError:
@@ -38,7 +46,7 @@ def _check_number(name: str, value: Any) -> float:
 
 def check_rate(name: str, value: Any) -> float:
     """Return ``value`` as a probability that is not 1."""
-    rate = _check_number(name, value)
+    rate = check_number(name, value)
     if not 0 <= rate < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
     return rate
@@ -46,7 +54,7 @@ def check_rate(name: str, value: Any) -> float:
 
 def check_positive(name: str, value: Any) -> float:
     """Return ``value`` as a finite number above 0."""
-    number = _check_number(name, value)
+    number = check_number(name, value)
     if not 0 < number < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
     return number
@@ -82,6 +90,19 @@ def check_layer(name: str, value: Any) -> Layer:
     return value
 
 
+def check_key(name: str, value: Any) -> Any:
+    """Return ``value`` if it is a key of ``jax.random``, of either kind."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None and (
+        jnp.issubdtype(dtype, jax.dtypes.prng_key)
+        or (dtype == jnp.uint32 and jnp.ndim(value) == 1)
+    ):
+        return value
+    raise TypeError(
+        f"{name} must be a key, as jax.random.key(0) makes, got {value!r:.80}"
+    )
+
+
 def check_activation(name: str, value: Any) -> None:
     """Check that ``value`` is a function."""
     if not callable(value):
@@ -105,6 +126,14 @@ def check_integers(name: str, values: ArrayLike) -> Array:
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got dtype {array.dtype.name}")
     return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
+
+
+def check_class(name: str, value: Any, count: int, of: str = "classes") -> int:
+    """Return ``value`` as one of ``count`` classes, or of what they are called."""
+    index = check_size(name, value, least=0)
+    if index >= count:
+        raise ValueError(f"{name} must be one of the {count} {of}, got {index}")
+    return index
 
 
 def check_features(name: str, x: Array, size: int, dtype: Any) -> None:

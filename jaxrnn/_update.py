@@ -1,5 +1,7 @@
 """The state of a training run, and the jitted update of it."""
 
+import functools
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
@@ -7,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ._checks import check_key
 from ._precision import widen
 from ._scan import select
 from ._typing import Array, Key, Params
@@ -37,6 +40,26 @@ class LossFn(Protocol):
 Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
+def check_optimizer(optimizer: Any) -> None:
+    """Check that ``optimizer`` has what Optax gives a transformation."""
+    if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
+        raise TypeError(
+            "optimizer must be an Optax transformation, as optax.adam(1e-3) makes, got "
+            f"{optimizer!r:.80}"
+        )
+
+
+def check_trainable(params: Params) -> None:
+    """Check that every leaf of ``params`` has a gradient."""
+    for where, leaf in jax.tree_util.tree_leaves_with_path(params):
+        dtype = jnp.asarray(leaf).dtype
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"params{jax.tree_util.keystr(where)} must be floating to be trained, "
+                f"got dtype {dtype.name}"
+            )
+
+
 def init(
     params: Params, optimizer: optax.GradientTransformation, key: Key
 ) -> TrainState:
@@ -49,8 +72,14 @@ def init(
 
     Returns:
         A :class:`TrainState` at step 0.
+
+    Raises:
+        TypeError: ``optimizer`` is no Optax transformation, ``key`` is no key, or a
+            leaf of ``params`` is not floating.
     """
-    params, key = copy((params, key))
+    check_optimizer(optimizer)
+    check_trainable(params)
+    params, key = copy((params, check_key("key", key)))
     return TrainState(
         params=params,
         opt_state=copy(optimizer.init(params)),  # some keep the parameters themselves
@@ -78,8 +107,8 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
     """Make one step of training, jitted, that donates the state it is given.
 
     The old state's buffers are reused for the new one, so keep no reference to it. A
-    step whose loss or gradient is not finite changes nothing: it returns the state as
-    it was, and the metrics say so.
+    step whose loss, gradient or result is not finite changes nothing: it returns the
+    state as it was, ``step`` included.
 
     Args:
         loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``.
@@ -90,7 +119,8 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
         adds ``loss`` and ``grad_norm``, the global norm before any clipping.
 
     Raises:
-        TypeError: while tracing, what ``loss_fn`` returns is neither.
+        TypeError: ``optimizer`` is no Optax transformation; while tracing, what
+            ``loss_fn`` returns is neither, or its loss is not floating.
 
     >>> def loss_fn(params, batch, key):
     ...     return ((params["w"] - batch) ** 2).sum()
@@ -111,21 +141,36 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
 
 def loss_and_metrics(out: Any) -> tuple[Array, Metrics]:
     """What a loss function returned, checked: a scalar loss and scalar metrics."""
-    loss, metrics = out if isinstance(out, tuple) else (out, {})
-    if not isinstance(metrics, dict) or any(
-        jax.tree.leaves(jax.tree.map(jnp.shape, out))
+    parts = out if isinstance(out, tuple) else (out, {})
+    if (
+        len(parts) != 2
+        or not _is_scalar(parts[0])
+        or not isinstance(parts[1], dict)
+        or not all(map(_is_scalar, jax.tree.leaves(parts[1])))
     ):
+        shapes = jax.tree.map(lambda leaf: getattr(leaf, "shape", repr(leaf)), out)
         raise TypeError(
             "loss_fn must return a scalar loss, or it and a dict of scalars, got "
-            f"{jax.tree.map(jnp.shape, out)}"
+            f"{shapes}"
         )
+    loss, metrics = parts
+    dtype = jnp.result_type(loss)
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(f"loss_fn must return a floating loss, got dtype {dtype.name}")
     return loss, metrics
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, int | float | complex):
+        return True
+    return getattr(value, "shape", None) == ()
 
 
 def update_by(
     evaluate: EvaluateFn, optimizer: optax.GradientTransformation
 ) -> Callable[[Any, Batch], tuple[Any, Metrics]]:
     """An update of any state that has the fields of :class:`TrainState`."""
+    check_optimizer(optimizer)
     transform = optax.with_extra_args_support(optimizer)
 
     def update(state, batch):
@@ -151,7 +196,23 @@ def update_by(
         )
         grad_norm = optax.tree.norm(widen(grads))
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        # Finite gradients can make a step that is not: an optimiser may divide by what
+        # is zero in 16 bits, a schedule may give NaN.
+        for name in ("params", "opt_state"):
+            finite &= _stays_finite(getattr(state, name), getattr(new_state, name))
         metrics = {**metrics, "loss": loss, "grad_norm": grad_norm}
         return select(finite, new_state, state), metrics
 
     return jax.jit(update, donate_argnums=0)
+
+
+def _stays_finite(old: Any, new: Any) -> Array:
+    """Whether all that was finite still is; some optimisers begin with infinity."""
+
+    def stays(old, new):
+        if not jnp.issubdtype(jnp.result_type(new), jnp.inexact):
+            return True
+        return (jnp.isfinite(new) | ~jnp.isfinite(old)).all()
+
+    verdicts = jax.tree.leaves(jax.tree.map(stays, old, new))
+    return functools.reduce(operator.and_, verdicts, jnp.array(True))

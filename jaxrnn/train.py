@@ -2,13 +2,15 @@
 
 import contextlib
 import functools
+import inspect
 import itertools
 import math
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import optax
 from tqdm import tqdm
@@ -27,6 +29,7 @@ from ._update import (
 )
 
 __all__ = [
+    "Best",
     "FitResult",
     "History",
     "LossFn",
@@ -66,13 +69,26 @@ class History(NamedTuple):
     validation: dict[str, np.ndarray]
 
 
+class Best(NamedTuple):
+    """The parameters of the lowest finite validation loss so far: a pytree."""
+
+    params: Params
+    loss: float = math.inf
+    step: int = 0  # updates made before it was found
+
+
 class FitResult(NamedTuple):
     """What :func:`fit` returns."""
 
     state: TrainState  # after the last good step
-    best_params: Params  # of the lowest finite validation loss, see fit
+    best: Best  # to go on from: fit(..., best=result.best)
     history: History
     stopped: str  # "" if all steps were taken, else why not
+
+    @property
+    def best_params(self) -> Params:
+        """Those of the lowest finite validation loss, see :func:`fit`."""
+        return self.best.params
 
 
 terminal_progress = functools.partial(tqdm, unit="step", disable=None)
@@ -87,20 +103,24 @@ def fit(
     num_steps: int | None = None,
     validate: Callable[[Params], Metrics] | None = None,
     validate_every: int = 100,
+    patience: int | None = None,
+    best: Best | None = None,
     progress: Callable[..., tqdm] = terminal_progress,
 ) -> FitResult:
     """Train until the batches, or the steps, are used up.
 
     Training stops early, and everything gained so far is returned, when
 
-    - the loss or its gradient is no longer finite: ``stopped`` names the step, and
-      ``state`` is the one before it;
+    - the loss, its gradient, or what the optimiser makes of it, is no longer finite:
+      ``stopped`` names the step, and ``state`` is the one before it;
+    - ``patience`` validations in a row were no better than the best one;
     - it is interrupted (Ctrl-C): the step under way is finished first; a second
       Ctrl-C raises KeyboardInterrupt at once.
 
     Args:
         update: what :func:`make_update` made, or a function of that signature. Its
-            metrics must contain ``loss``.
+            metrics must contain ``loss``, and it must count in ``state.step``: a step
+            that is not counted was not taken.
         state: what :func:`init` made, or an earlier result; donated.
         batches: an iterable with one batch a step; it is not repeated, so give a
             generator for several epochs.
@@ -108,17 +128,24 @@ def fit(
         validate: ``params -> {"loss": scalar, ...}``, called before the first step,
             every ``validate_every`` steps, and after the last.
         validate_every: steps between validations.
+        patience: stop where the best validation lies ``patience * validate_every``
+            steps back; None never does.
+        best: the ``best`` of an earlier result, if this call goes on from it; it
+            counts for ``patience`` and comes back if no validation is better.
         progress: makes the progress bar from ``total=``, as tqdm does; by default it
             shows only where a terminal is present.
 
     Returns:
         A :class:`FitResult`. Its ``best_params`` are those of the lowest finite
-        validation loss; the initial ones if there was none; without ``validate``, the
-        last.
+        validation loss; the initial ones if there was none, which ``stopped`` then
+        says; without ``validate``, the last.
 
     Raises:
-        ValueError: ``num_steps`` or ``validate_every`` is below 1.
-        TypeError: ``update`` or ``validate`` returns no dict with a ``loss``.
+        ValueError: ``num_steps``, ``validate_every`` or ``patience`` is below 1,
+            ``patience`` is given without ``validate``, or an earlier update has taken
+            the buffers of ``state``.
+        TypeError: an argument is not what it should be; ``update`` or ``validate``
+            returns no dict with a ``loss``.
         ValueError: a metric is not a scalar, or is named ``step``.
         Exception: whatever ``batches`` or ``validate`` raise. The state given was
             donated by then: keep what you cannot lose.
@@ -126,19 +153,24 @@ def fit(
     if num_steps is not None:
         num_steps = check_size("num_steps", num_steps)
     validate_every = check_size("validate_every", validate_every)
+    if patience is not None:
+        patience = check_size("patience", patience)
+        if validate is None:
+            raise ValueError("patience must come with validate, got validate=None")
+    _check_run(update, state, batches, best)
     train: list[Metrics] = []
     validation: list[Metrics] = []
-    best_params, best_loss = copy(state.params), math.inf
     step, stopped = int(state.step), ""
+    best = Best(copy(state.params), step=step) if best is None else best
 
     def run_validation() -> None:
-        nonlocal best_params, best_loss
+        nonlocal best
         if validate is None or (validation and validation[-1]["step"] == step):
             return
         row = _row("validate", step, validate(state.params))
         validation.append(row)
-        if row["loss"] < best_loss:
-            best_params, best_loss = copy(state.params), row["loss"]
+        if row["loss"] < best.loss and math.isfinite(row["loss"]):
+            best = Best(copy(state.params), row["loss"], step)
 
     with _deferred_interrupt() as interrupted, progress(total=num_steps) as bar:
         run_validation()
@@ -148,11 +180,8 @@ def fit(
             state, metrics = update(state, batch)
             batch = _next(coming, interrupted)  # while the device is at work
             row = _row("update", step + 1, metrics)
-            if not all(map(math.isfinite, (row["loss"], row.get("grad_norm", 0)))):
-                stopped = (
-                    f"step {step + 1}: loss {row['loss']}, gradient norm "
-                    f"{row.get('grad_norm')}; the state is that of step {step}"
-                )
+            if reason := _refused(row, int(state.step) == step):
+                stopped = f"step {step + 1}: {reason}; the state is that of step {step}"
                 break
             step += 1
             train.append(row)
@@ -160,20 +189,75 @@ def fit(
                 run_validation()
             bar.set_postfix(_postfix(row, validation), refresh=False)
             bar.update()
+            if patience is not None and step - best.step >= patience * validate_every:
+                stopped = (
+                    f"step {step}: no better validation in {patience}, the best was at "
+                    f"step {best.step}"
+                )
+                break
         if interrupted.is_set():
             stopped = stopped or f"interrupted after step {step}"
         else:
             run_validation()
     if not stopped and len(train) < (num_steps or 0):
         stopped = f"the batches ended after step {step}"
+    if not stopped and validation and not math.isfinite(best.loss):
+        stopped = f"no validation was finite; best_params are those of step {best.step}"
     if validate is None:
-        best_params = copy(state.params)
+        best = Best(copy(state.params), step=step)
     return FitResult(
         state=state,
-        best_params=best_params,
+        best=best,
         history=History(train=_columns(train), validation=_columns(validation)),
         stopped=stopped,
     )
+
+
+def _check_run(update: Any, state: Any, batches: Any, best: Any) -> None:
+    """Check the arguments of :func:`fit` before anything is donated."""
+    if not callable(update):
+        raise TypeError(f"update must be what make_update makes, got {update!r:.80}")
+    try:
+        inspect.signature(update).bind(state, batches)
+    except TypeError:
+        raise TypeError(
+            "update must take (state, batch), as what make_update makes does, got a "
+            f"function of {inspect.signature(update)}"
+        ) from None
+    except ValueError:  # a function of C without a signature
+        pass
+    if not (hasattr(state, "params") and hasattr(state, "step")):
+        raise TypeError(
+            "state must be a TrainState, as init makes of parameters, got "
+            f"{type(state).__name__}"
+        )
+    for leaf in jax.tree.leaves(state):
+        if isinstance(leaf, jax.Array) and leaf.is_deleted():
+            raise ValueError(
+                "state must be the last one, got one whose buffers an earlier update "
+                "has reused: go on from the state that it returned"
+            )
+    if not isinstance(batches, Iterable):
+        raise TypeError(
+            f"batches must be an iterable with one batch a step, got {batches!r:.80}"
+        )
+    if best is not None and not isinstance(best, Best):
+        raise TypeError(
+            f"best must be the best of an earlier result, got {type(best).__name__}"
+        )
+
+
+def _refused(row: Metrics, not_counted: bool) -> str:
+    """Why a step was not taken; empty if it was."""
+    loss, norm = row["loss"], row.get("grad_norm")
+    if not all(map(math.isfinite, (loss, norm or 0.0))):
+        return f"loss {loss}, gradient norm {norm}"
+    if not_counted:
+        return (
+            f"loss {loss} and gradient norm {norm} are finite, what the optimiser "
+            "makes of them is not"
+        )
+    return ""
 
 
 _END = object()

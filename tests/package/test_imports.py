@@ -11,7 +11,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
 IMPORT_LAYERS = [
     ["_files", "_leaves", "_typing"],
     ["_base", "_plan", "_rows"],
-    ["_precision"],
+    ["_most_probable", "_precision"],
     [
         "_activation",
         "_checks",

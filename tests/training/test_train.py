@@ -262,6 +262,144 @@ def test_a_validation_that_is_never_finite_keeps_the_initial_parameters():
     )
     assert not result.best_params["w"].any()
     assert result.state.params["w"].all()
+    assert result.stopped == "no validation was finite; best_params are those of step 0"
+
+
+def nan_at(step):
+    """A schedule that is NaN from some step on."""
+    return lambda count: jnp.where(count < step, 0.1, jnp.nan)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "dtype", "good"),
+    [
+        (optax.adam(1e-2), jnp.float16, 0),  # a gradient of exactly zero: 0 / 0
+        (optax.inject_hyperparams(optax.adam)(1e-2), jnp.float16, 0),
+        (optax.sgd(nan_at(2)), jnp.float32, 2),
+        (optax.adam(nan_at(2)), jnp.float32, 2),
+    ],
+)
+def test_fit_stops_where_the_optimiser_makes_nan_of_finite_gradients(
+    optimizer, dtype, good
+):
+    def loss_fn(params, batch, key):
+        return ((params["w"] - 1) ** 2).sum() + 0 * params["unused"].sum()
+
+    params = {"w": jnp.zeros(3, dtype), "unused": jnp.zeros(2, dtype)}
+    state = train.init(params, optimizer, jax.random.key(0))
+    update = train.make_update(loss_fn, optimizer)
+    result = train.fit(update, state, [None] * 5)
+    assert result.stopped.startswith(f"step {good + 1}: loss ")
+    assert "what the optimiser makes of them is not" in result.stopped
+    assert int(result.state.step) == good
+    chex.assert_tree_all_finite((result.state.params, result.best_params))
+    chex.assert_tree_all_finite(
+        jax.tree.map(lambda leaf: jnp.asarray(leaf, float), result.state.opt_state)
+    )
+
+
+def bowl(params):
+    """Best at w = 0.4, which training passes by."""
+    return {"loss": jnp.abs(params["w"] - 0.4).sum()}
+
+
+def test_fit_stops_when_its_patience_is_over():
+    update, state = start()
+    result = train.fit(
+        update,
+        state,
+        itertools.repeat(jnp.ones(3)),
+        num_steps=100,
+        validate=bowl,
+        validate_every=2,
+        patience=3,
+    )
+    assert result.stopped == (
+        "step 8: no better validation in 3, the best was at step 2"
+    )
+    assert (int(result.state.step), result.best.step) == (8, 2)
+    np.testing.assert_allclose(result.best_params["w"], 1 - 0.8**2, rtol=1e-6)
+
+
+def test_the_best_and_the_patience_survive_a_restart():
+    update, state = start()
+    options = {"validate": bowl, "validate_every": 2, "patience": 3}
+    best, steps = train.Best(state.params), 0
+    for _ in range(10):  # as a job that is cut off every three steps
+        result = train.fit(update, state, [jnp.ones(3)] * 3, best=best, **options)
+        state, best = result.state, result.best
+        steps = int(state.step)
+        if "no better" in result.stopped:
+            break
+    assert (steps, best.step) == (8, 2)
+    np.testing.assert_allclose(best.params["w"], 1 - 0.8**2, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"state": {"w": 1}}, TypeError, "state must be a TrainState.* got dict"),
+        (
+            {"update": quadratic},
+            TypeError,
+            r"must take \(state, batch\).*params, batch",
+        ),
+        ({"update": 3}, TypeError, "update must be what make_update makes, got 3"),
+        ({"batches": 5}, TypeError, "batches must be an iterable .* got 5"),
+        ({"patience": 3}, ValueError, "patience must come with validate"),
+        ({"patience": 0}, ValueError, "patience must be at least 1, got 0"),
+        ({"best": {"w": 1}}, TypeError, "best must be the best of an earlier .* dict"),
+    ],
+)
+def test_wrong_arguments_of_fit_are_named(change, error, message):
+    update, state = start()
+    arguments = {"update": update, "state": state, "batches": [], **change}
+    with pytest.raises(error, match=message):
+        train.fit(**arguments)
+
+
+def test_a_state_that_was_used_up_is_named():
+    update, state = start()
+    update(state, jnp.ones(3))
+    with pytest.raises(ValueError, match="an earlier update has reused"):
+        train.fit(update, state, [jnp.ones(3)])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p, k: train.init(p, "adam", k), "optimizer must be .* got 'adam'"),
+        (lambda p, k: train.make_update(quadratic, 0.01), "optimizer must be .* 0.01"),
+        (
+            lambda p, k: train.init(p, optax.sgd(1), 0),
+            "key must be a key, .* got 0",
+        ),
+        (
+            lambda p, k: train.init({"n": np.arange(3)}, optax.sgd(1), k),
+            r"params\['n'\] must be floating to be trained, got dtype int64",
+        ),
+    ],
+)
+def test_wrong_arguments_of_init_are_named(call, message):
+    with pytest.raises(TypeError, match=message):
+        call({"w": jnp.zeros(3)}, jax.random.key(0))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (lambda w: 1, "must return a floating loss, got dtype int"),
+        (lambda w: w.sum() * 1j, "must return a floating loss, got dtype complex"),
+        (lambda w: "low", "must return a scalar loss, .* got 'low'"),
+        (lambda w: (w.sum(), w.sum()), "must return a scalar loss"),
+        (lambda w: None, "must return a scalar loss"),
+    ],
+)
+def test_a_loss_that_cannot_be_trained_is_named(loss, message):
+    update = train.make_update(lambda p, b, k: loss(p["w"]), optax.sgd(0.1))
+    state = train.init({"w": jnp.zeros(3)}, optax.sgd(0.1), jax.random.key(0))
+    with pytest.raises(TypeError, match=message):
+        update(state, None)
 
 
 @pytest.mark.parametrize(
