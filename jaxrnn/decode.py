@@ -1,7 +1,8 @@
 """Generation: a layer's output, fed back as its next input; and beam search."""
 
+import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,18 @@ from jax import lax
 
 from ._base import Layer
 from ._beam_search import Hypotheses, beam_search
-from ._checks import check_flags, check_integers, check_sequence, check_size
+from ._checks import (
+    check_class,
+    check_flags,
+    check_function,
+    check_integers,
+    check_key,
+    check_layer,
+    check_number,
+    check_sequence,
+    check_size,
+)
+from ._most_probable import most_probable, none_of_nan
 from ._precision import accumulation_dtype
 from ._scan import select
 from ._typing import Array, ArrayLike, Key, Params, State
@@ -38,9 +50,9 @@ def greedy(key: Key, logits: Array) -> Array:
         logits: ``(*B, V)``.
 
     Returns:
-        Integers ``(*B)``.
+        Integers ``(*B)``; -1, which no symbol is, where a logit is NaN.
     """
-    return jnp.argmax(logits, axis=-1)
+    return most_probable(logits)
 
 
 def sampling(
@@ -58,12 +70,13 @@ def sampling(
             together, the nucleus; None among all.
 
     Returns:
-        A function for ``choose`` of :func:`generate`.
+        A function for ``choose`` of :func:`generate`. Where a logit is NaN it gives -1,
+        which no symbol is.
 
     Raises:
         ValueError: ``temperature`` is not above 0, ``top_p`` not above 0 and at most 1,
             ``top_k`` is below 1, or, while tracing, above the number of symbols.
-        TypeError: ``top_k`` is not an int.
+        TypeError: ``temperature`` or ``top_p`` is not a number, ``top_k`` not an int.
 
     References:
         Fan, Lewis and Dauphin, Hierarchical neural story generation, 2018 (top k).
@@ -73,6 +86,7 @@ def sampling(
     >>> int(choose(jax.random.key(0), jnp.array([9.0, -9.0, 9.0]))) in (0, 2)
     True
     """
+    temperature = check_number("temperature", temperature)
     if not temperature > 0:
         raise ValueError(
             f"temperature must be above 0, got {temperature}: for the "
@@ -80,31 +94,41 @@ def sampling(
         )
     if top_k is not None:
         top_k = check_size("top_k", top_k)
-    if top_p is not None and not 0 < top_p <= 1:
+    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
         raise ValueError(f"top_p must be above 0 and at most 1, got {top_p!r}")
 
-    def choose(key, logits):
+    return _Sampling(temperature, top_k, top_p)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sampling:
+    """What :func:`sampling` returns: a value, equal to others of the same options."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+    def __call__(self, key: Key, logits: Array) -> Array:
         # In 16 bits the noise is too coarse for rare symbols; the largest logit is
         # moved to 0 so that a low temperature cannot overflow it.
         logits = logits.astype(accumulation_dtype(logits.dtype))
-        logits = (logits - logits.max(axis=-1, keepdims=True)) / temperature
-        if top_k is None and top_p is None:
-            return jax.random.categorical(key, logits)
-        count = logits.shape[-1] if top_k is None else top_k
+        logits = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
+        if self.top_k is None and self.top_p is None:
+            return none_of_nan(logits, jax.random.categorical(key, logits))
+        count = logits.shape[-1] if self.top_k is None else self.top_k
         if count > logits.shape[-1]:
             raise ValueError(
                 f"top_k must be at most the number of symbols {logits.shape[-1]}, "
-                f"got {top_k}"
+                f"got {self.top_k}"
             )
         best, symbols = lax.top_k(logits, count)
-        if top_p is not None:
+        if self.top_p is not None:
             probabilities = jax.nn.softmax(best)
             before = jnp.cumsum(probabilities, axis=-1) - probabilities
-            best = jnp.where(before < top_p, best, -jnp.inf)
+            best = jnp.where(before < self.top_p, best, -jnp.inf)
         drawn = jax.random.categorical(key, best)
-        return jnp.take_along_axis(symbols, drawn[..., None], axis=-1)[..., 0]
-
-    return choose
+        chosen = jnp.take_along_axis(symbols, drawn[..., None], axis=-1)[..., 0]
+        return none_of_nan(logits, chosen)
 
 
 def generate(
@@ -118,11 +142,13 @@ def generate(
     end: int | None = None,
     state: State | None = None,
     mask: ArrayLike | None = None,
+    known: Any = None,
 ) -> tuple[State, Array]:
     """Continue a prompt: each output, through ``choose``, is the next input.
 
-    The prompt is consumed at once by ``layer.apply``; generation is one scan over
-    ``layer.step``. Jit it with the layer and ``num_steps`` closed over.
+    The prompt is consumed at once by ``layer.apply``; generation is one loop over
+    ``layer.step``, which stops when all rows have ended. Jit it with the layer and
+    ``num_steps`` closed over.
 
     Args:
         layer: anything that can be stepped, from symbols to logits for the choices of
@@ -132,12 +158,18 @@ def generate(
         num_steps: number of steps to generate, at least 1.
         key: a ``jax.random`` key; :func:`greedy` does not use it.
         choose: ``(key, y) -> x``, for instance :func:`greedy` or
-            ``sampling(temperature=0.8, top_k=10)``.
+            ``sampling(temperature=0.8, top_k=10)``; with ``known``, ``(key, y, known)
+            -> x``.
         end: the symbol that ends a sequence: once it is drawn, a row repeats it and
             holds its state; see :func:`lengths_until`. None: no row ends.
-        state: state before the prompt, for instance the one returned earlier.
+        state: state before the prompt, for instance the one returned earlier. A row
+            whose prompt then ends with ``end`` has ended before, and goes on repeating
+            it.
         mask: bool ``(T, *B)`` for prompts of several lengths, padded on either side;
             each must have at least one step.
+        known: pytree with leaves ``(num_steps, *B, ...)`` of what is known of the steps
+            to come: a calendar, a weather forecast. ``choose`` gets the entry of the
+            step whose input it makes.
 
     Returns:
         ``(state, xs)``: the inputs generated ``(num_steps, *B, ...)``, and the state
@@ -145,10 +177,11 @@ def generate(
         ``state``, with ``xs[-1:]`` as the prompt, to continue.
 
     Raises:
-        ValueError: the layer cannot be stepped, the prompt is empty, or ``num_steps``
-            is below 1.
-        TypeError: ``choose`` returns integers for a floating prompt or the reverse; or
-            there is an ``end`` of a floating prompt.
+        ValueError: the layer cannot be stepped, the prompt is empty, ``num_steps`` is
+            below 1, ``known`` has another number of steps, or, where ``choose`` is of
+            this module, ``end`` is not among the symbols.
+        TypeError: ``choose`` returns integers for a floating prompt or the reverse;
+            there is an ``end`` of a floating prompt; or an argument is of another type.
 
     >>> import jaxrnn
     >>> model = jaxrnn.stack(
@@ -160,7 +193,16 @@ def generate(
     >>> tokens.shape
     (6, 3)
     """
+    check_layer("layer", layer)
+    check_function("choose", choose)
+    key = check_key("key", key)
     num_steps = check_size("num_steps", num_steps)
+    for leaf in jax.tree.leaves(known):
+        if jnp.shape(leaf)[:1] != (num_steps,):
+            raise ValueError(
+                f"known must have num_steps = {num_steps} steps, got shape "
+                f"{jnp.shape(leaf)}"
+            )
     prompt = jnp.asarray(prompt)
     if prompt.ndim < 1 or prompt.shape[0] < 1:
         raise ValueError(
@@ -172,11 +214,17 @@ def generate(
         prompt = check_integers("prompt", prompt)
     if end is not None:
         end = check_size("end", end, least=0)
+    ended = jnp.zeros(prompt.shape[1:], bool)
+    if end is not None and state is not None:
+        ended, mask = _ended_before(prompt, mask, end)
     state, ys = layer.apply(params, prompt, state, mask=mask)
+    if end is not None and (choose is greedy or isinstance(choose, _Sampling)):
+        check_class("end", end, ys.shape[-1], "symbols")
     first_key, key = jax.random.split(key)
 
-    def next_input(key, y):
-        x = choose(key, y)
+    def next_input(key, y, step):
+        given = () if known is None else (_entry(known, step),)
+        x = choose(key, y, *given)
         if jnp.issubdtype(x.dtype, jnp.integer) != integers:
             raise TypeError(
                 f"choose must return inputs like the prompt, of dtype "
@@ -184,19 +232,60 @@ def generate(
             )
         return x.astype(prompt.dtype)
 
-    first = next_input(first_key, last(ys, mask))
-
-    def body(carry, step_key):
-        state, x = carry
-        new_state, y = layer.step(params, state, x)
-        new_x = next_input(step_key, y)
-        if end is not None:
-            new_state, new_x = select(x == end, (state, x), (new_state, new_x))
-        return (new_state, new_x), new_x
-
+    first = next_input(first_key, last(ys, mask), 0)
     keys = jax.random.split(key, num_steps - 1)
-    (state, _), rest = lax.scan(body, (state, first), keys)
-    return state, jnp.concatenate([first[None], rest])
+
+    def advance(state, x, step):
+        new_state, y = layer.step(params, state, x)
+        return new_state, next_input(keys[step - 1], y, step)
+
+    if end is None:
+
+        def body(carry, step):
+            state, x = advance(*carry, step=step)
+            return (state, x), x
+
+        steps = jnp.arange(1, num_steps)
+        (state, _), rest = lax.scan(body, (state, first), steps)
+        return state, jnp.concatenate([first[None], rest])
+
+    ending = jnp.full_like(first, end)
+    first = jnp.where(ended, ending, first)
+    written = jnp.broadcast_to(ending, (num_steps, *ending.shape)).at[0].set(first)
+
+    def goes_on(carry):
+        step, _, x, _ = carry
+        return (step < num_steps) & (x != end).any()
+
+    def write(carry):
+        step, state, x, written = carry
+        ended = x == end
+        new_state, new_x = advance(state, x, step)
+        state, x = select(ended, (state, x), (new_state, new_x))
+        return step + 1, state, x, written.at[step].set(x)
+
+    carry = lax.while_loop(goes_on, write, (jnp.array(1), state, first, written))
+    _, state, _, written = carry
+    return state, written
+
+
+def _entry(tree: Any, step: ArrayLike) -> Any:
+    return jax.tree.map(
+        lambda leaf: lax.dynamic_index_in_dim(jnp.asarray(leaf), step, keepdims=False),
+        tree,
+    )
+
+
+def _ended_before(
+    prompt: Array, mask: ArrayLike | None, end: int
+) -> tuple[Array, Array]:
+    """Rows ``(*B)`` whose last symbol is ``end``, and a mask that leaves it out."""
+    valid = check_flags("mask", mask, prompt.shape)
+    if valid is None:
+        valid = jnp.ones(prompt.shape, bool)
+    to_come = jnp.cumsum(valid[::-1], axis=0, dtype=jnp.int32)[::-1]
+    ends = valid & (to_come == 1) & (prompt == end)
+    return ends.any(axis=0), valid & ~ends
 
 
 def lengths_until(tokens: ArrayLike, end: int) -> Array:
@@ -210,12 +299,13 @@ def lengths_until(tokens: ArrayLike, end: int) -> Array:
         Integers ``(*B)``, as :func:`jaxrnn.lengths_to_mask` takes.
 
     Raises:
-        TypeError: ``tokens`` are not integers.
+        TypeError: ``tokens`` or ``end`` are not integers.
+        ValueError: ``end`` is below 0.
 
     >>> lengths_until(jnp.array([[3, 9], [9, 9], [9, 2]]), 9).tolist()
     [2, 1]
     """
-    ends = check_integers("tokens", tokens) == end
+    ends = check_integers("tokens", tokens) == check_size("end", end, least=0)
     first = jnp.argmax(ends, axis=0) + 1
     return jnp.where(ends.any(axis=0), first, len(ends))
 
@@ -227,7 +317,8 @@ def ctc_greedy(
 
     Args:
         logits: ``(T, *B, V)``, of a model trained by :func:`jaxrnn.losses.ctc`.
-        mask: bool ``(T, *B)`` or None.
+        mask: bool ``(T, *B)`` or None. A masked step is left out, as in the loss: what
+            is before and behind it are neighbours.
         blank: the class that stands for no label.
 
     Returns:
@@ -235,8 +326,8 @@ def ctc_greedy(
         and then blanks, and how many there are, ``(*B)``.
 
     Raises:
-        ValueError: a shape does not fit.
-        TypeError: ``mask`` is not boolean.
+        ValueError: a shape does not fit, or ``blank`` is no class.
+        TypeError: ``mask`` is not boolean, or ``blank`` not an int.
 
     References:
         Graves et al., Connectionist temporal classification, 2006 (best path decoding).
@@ -247,10 +338,13 @@ def ctc_greedy(
     ([2, 2, 1, 0, 0, 0], [3])
     """
     scores = check_sequence("logits", logits)
-    best = jnp.argmax(scores, axis=-1)
+    blank = check_class("blank", blank, scores.shape[-1])
+    best = most_probable(scores)
     valid = check_flags("mask", mask, best.shape)
     if valid is not None:
-        best = jnp.where(valid, best, blank)
+        # What is left out goes to the end, where it is as good as blanks.
+        order = jnp.argsort(~valid, axis=0, stable=True)
+        best = jnp.take_along_axis(jnp.where(valid, best, blank), order, axis=0)
     before = jnp.concatenate([jnp.full_like(best[:1], blank), best[:-1]])
     kept = (best != blank) & (best != before)
     order = jnp.argsort(~kept, axis=0, stable=True)

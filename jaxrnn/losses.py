@@ -19,7 +19,9 @@ import jax.numpy as jnp
 import optax
 
 from ._checks import (
+    check_class,
     check_flags,
+    check_function,
     check_integers,
     check_place_flags,
     check_sequence,
@@ -91,6 +93,7 @@ def mean_squared_error(
     >>> float(mean_squared_error(jnp.zeros((7, 3, 2)), jnp.ones((7, 3, 2))))
     1.0
     """
+    check_function("reduction", reduction)
     predictions, mask = _prepare("predictions", predictions, mask)
     targets = _targets(targets, predictions.shape, predictions, mask)
     return reduction(optax.squared_error(predictions, targets).mean(-1), mask)
@@ -124,6 +127,7 @@ def softmax_cross_entropy(
     >>> bool(jnp.isclose(loss, jnp.log(4)))
     True
     """
+    check_function("reduction", reduction)
     logits, mask = _prepare("logits", logits, mask)
     labels = jnp.asarray(labels)
     if jnp.issubdtype(labels.dtype, jnp.integer):
@@ -166,6 +170,7 @@ def sigmoid_cross_entropy(
     >>> bool(jnp.isclose(loss, jnp.log(2)))
     True
     """
+    check_function("reduction", reduction)
     logits, mask = _prepare("logits", logits, mask)
     labels = _targets(labels, logits.shape, logits, mask, "labels")
     return reduction(optax.sigmoid_binary_cross_entropy(logits, labels).mean(-1), mask)
@@ -178,6 +183,7 @@ def ctc(
     mask: ArrayLike | None = None,
     label_mask: ArrayLike | None = None,
     blank: int = 0,
+    zero_infinity: bool = False,
     reduction: Reduction = masked_mean,
 ) -> Array:
     """Connectionist temporal classification: labels in order, at unknown steps.
@@ -189,21 +195,26 @@ def ctc(
     Args:
         logits: ``(T, *B, V)``, before any softmax, the blank included.
         labels: integers ``(N, *B)``, time first as everything is, without blanks.
+            Those below 0 are padding, and left out as by ``label_mask``.
         mask: bool ``(T, *B)`` or None.
         label_mask: bool ``(N, *B)`` or None: the labels are padded at their ends.
         blank: the class that stands for no label.
+        zero_infinity: a sequence that is too short for its labels counts 0, with no
+            gradient, instead of infinity; the mean is still over all sequences, as
+            torch's is.
         reduction: of the losses of the sequences ``(*B)``, without a mask: see the
             module.
 
     Returns:
         A scalar, unless ``reduction`` says otherwise. A sequence with fewer valid steps
         than its labels need, one for each and one between two that are equal, gives
-        infinity.
+        infinity: ``reduction=per_step`` shows which. One with a label that is the blank
+        or no class gives NaN.
 
     Raises:
         ValueError: a shape does not fit, or ``blank`` is no class.
-        TypeError: a mask is not boolean, ``logits`` not floating or ``labels`` not
-            integers.
+        TypeError: a mask is not boolean, ``logits`` not floating, or ``labels`` or
+            ``blank`` not integers.
 
     References:
         Graves et al., Connectionist temporal classification, 2006.
@@ -220,13 +231,12 @@ def ctc(
             f"labels must have shape (N, *B) with *B = {batch}, got {labels.shape}"
         )
     label_mask = check_flags("label_mask", label_mask, labels.shape, "(N, *B)")
-    if not 0 <= blank < logits.shape[-1]:
-        raise ValueError(
-            f"blank must be one of the {logits.shape[-1]} classes, got {blank}"
-        )
+    check_function("reduction", reduction)
+    blank = check_class("blank", blank, logits.shape[-1])
     steps = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
-    valid = jnp.ones(labels.shape, bool) if label_mask is None else label_mask
-    labels = jnp.where(valid, labels, blank)
+    valid = labels >= 0 if label_mask is None else label_mask & (labels >= 0)
+    known = (labels < logits.shape[-1]) & (labels != blank)
+    labels = jnp.where(valid & known, labels, blank)
 
     def rows(values: Array) -> Array:
         """``(T, *B, ...)`` as ``(rows, T, ...)``."""
@@ -247,7 +257,10 @@ def ctc(
     repeated = (labels[1:] == labels[:-1]) & valid[1:]
     needed = valid.sum(0) + repeated.sum(0)
     values = values.reshape(batch).astype(logits.dtype)
-    return reduction(jnp.where(needed <= steps.sum(0), values, jnp.inf), None)
+    fits = needed <= steps.sum(0)
+    values = jnp.where(fits, values, 0.0 if zero_infinity else jnp.inf)
+    unknown = (valid & ~known).any(0)
+    return reduction(jnp.where(unknown, jnp.nan, values), None)
 
 
 def _prepare(
@@ -278,6 +291,8 @@ def _targets(
         raise ValueError(
             f"{name} must have shape {shape}, got shape {targets.shape}{hint}"
         )
+    if jnp.issubdtype(targets.dtype, jnp.complexfloating):
+        raise TypeError(f"{name} must be real, got dtype {targets.dtype.name}")
     return _zero_where_masked(targets.astype(like.dtype), mask)
 
 

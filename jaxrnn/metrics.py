@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from ._checks import check_integers, check_place_flags, check_size
 from ._edit_distance import edit_distance, error_rate
+from ._most_probable import most_probable
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike
@@ -22,6 +23,7 @@ __all__ = [
     "edit_distance",
     "error_rate",
     "f1",
+    "macro_f1",
     "mean_absolute_error",
     "perplexity",
     "persistence",
@@ -34,9 +36,11 @@ def accuracy(
 ) -> Array:
     """The share of steps whose most probable class is the label.
 
+    Logits that are NaN have no most probable class: such a step is wrong.
+
     Args:
         logits: ``(T, *B, V)``, or probabilities.
-        labels: integers ``(T, *B)``.
+        labels: integers ``(T, *B)``; those outside ``[0, V)`` do not count.
         mask: bool ``(T, *B)`` or None.
 
     Returns:
@@ -49,8 +53,8 @@ def accuracy(
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
     """
-    predicted, labels, valid = _classes(logits, labels, mask)
-    return _mean((predicted == labels).astype(jnp.float32), valid)
+    predicted, labels, counted = _classes(logits, labels, mask)
+    return _mean((predicted == labels).astype(jnp.float32), counted)
 
 
 def confusion(
@@ -64,7 +68,7 @@ def confusion(
         mask: bool ``(T, *B)`` or None.
 
     Returns:
-        Integers ``(V, V)``.
+        Integers ``(V, V)``, without the steps whose logits are NaN.
 
     Raises:
         ValueError: a shape does not fit.
@@ -75,12 +79,10 @@ def confusion(
     [[1, 1], [1, 0]]
     """
     size = jnp.shape(logits)[-1]
-    predicted, labels, valid = _classes(logits, labels, mask)
-    counted = (labels >= 0) & (labels < size)
-    counted = counted if valid is None else counted & valid
-    outside = jnp.where(counted, labels, size)
+    predicted, labels, counted = _classes(logits, labels, mask)
+    outside = jnp.where(counted & (predicted >= 0), labels, size)
     counts = jnp.zeros((size, size), jnp.int32)
-    return counts.at[outside, predicted.astype(labels.dtype)].add(1, mode="drop")
+    return counts.at[outside, predicted].add(1, mode="drop")
 
 
 def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
@@ -92,8 +94,8 @@ def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -
         mask: bool ``(T, *B)`` or None.
 
     Returns:
-        ``(V,)``; their mean is the macro average. 0 for a class that neither occurs nor
-        is predicted.
+        ``(V,)``; NaN for a class that neither occurs nor is predicted. For their mean
+        see :func:`macro_f1`.
 
     Raises:
         ValueError: a shape does not fit.
@@ -103,9 +105,45 @@ def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -
     >>> f1(logits, jnp.array([0, 0, 1])).tolist()
     [0.5, 0.0]
     """
-    counts = confusion(logits, labels, mask=mask).astype(jnp.float32)
-    both = counts.sum(0) + counts.sum(1)
-    return 2 * jnp.diagonal(counts) / jnp.maximum(both, 1)
+    scores, there = _f1(logits, labels, mask)
+    return jnp.where(there, scores, jnp.nan)
+
+
+def macro_f1(
+    logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
+    """The mean of :func:`f1` over the classes that occur or are predicted.
+
+    Args:
+        logits, labels, mask: as of :func:`f1`.
+
+    Returns:
+        A scalar, as scikit-learn's ``f1_score(average="macro")``.
+
+    Raises:
+        ValueError: a shape does not fit.
+        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+
+    >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
+    >>> float(macro_f1(logits, jnp.array([0, 1])))  # there is no class 2
+    1.0
+    """
+    scores, there = _f1(logits, labels, mask)
+    return _mean(scores, there)
+
+
+def _f1(
+    logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None
+) -> tuple[Array, Array]:
+    """F1 of each class, and whether there is such a class at all."""
+    counts = confusion(logits, labels, mask=mask)
+    _, labels, counted = _classes(logits, labels, mask)
+    # A step whose logits are NaN is predicted as no class, and is missing from counts.
+    occurs = jnp.zeros(len(counts), jnp.int32)
+    occurs = occurs.at[jnp.where(counted, labels, len(counts))].add(1, mode="drop")
+    both = (counts.sum(0, dtype=jnp.int32) + occurs).astype(jnp.float32)
+    right = jnp.diagonal(counts).astype(jnp.float32)
+    return 2 * right / jnp.maximum(both, 1), both > 0
 
 
 def perplexity(loss: ArrayLike) -> Array:
@@ -212,8 +250,8 @@ def persistence(xs: ArrayLike, horizon: int = 1) -> Array:
 
 def _classes(
     logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None
-) -> tuple[Array, Array, Array | None]:
-    """The most probable classes, the labels and the mask."""
+) -> tuple[Array, Array, Array]:
+    """The most probable classes, the labels, and which of these count."""
     labels = check_integers("labels", labels)
     shape = jnp.shape(logits)
     if shape[:-1] != labels.shape or not shape:
@@ -221,8 +259,10 @@ def _classes(
             "labels must have the shape of logits without its last axis, "
             f"{shape[:-1]}, got {labels.shape}"
         )
-    predicted = jnp.argmax(jnp.asarray(logits), axis=-1)
-    return predicted, labels, check_place_flags("mask", mask, labels.shape)
+    valid = check_place_flags("mask", mask, labels.shape)
+    predicted = most_probable(jnp.asarray(logits)).astype(labels.dtype)
+    counted = (labels >= 0) & (labels < shape[-1])
+    return predicted, labels, counted if valid is None else counted & valid
 
 
 def _errors(

@@ -125,5 +125,5 @@ def report(said, wanted):
     rows = {name: jax.nn.one_hot(each, 2) for name, each in said.items()}
     accuracy = {name: metrics.accuracy(row, wanted) for name, row in rows.items()}
     results.print_table(f"accuracy, {len(wanted)} sentences held out", accuracy)
-    f1 = {name: metrics.f1(row, wanted).mean() for name, row in rows.items()}
+    f1 = {name: metrics.macro_f1(row, wanted) for name, row in rows.items()}
     results.print_table("F1, mean of both classes", f1)

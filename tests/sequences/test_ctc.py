@@ -1,5 +1,6 @@
 """The CTC loss against all alignments there are, and its greedy decoding."""
 
+import functools
 import itertools
 
 import jax
@@ -111,9 +112,9 @@ def test_greedy_collapses_the_best_path(masked, blank):
     read = jax.jit(decode.ctc_greedy, static_argnames="blank")
     found, lengths = map(np.asarray, read(many, valid, blank=blank))
     path = many.argmax(-1)
-    path = np.where(valid, path, blank) if masked else path
     for row in np.ndindex(2, 20):
-        expected = collapsed(path[:, *row].tolist(), blank)
+        steps = path[:, *row][valid[:, *row]] if masked else path[:, *row]
+        expected = collapsed(steps.tolist(), blank)
         assert int(lengths[row]) == len(expected)
         filled = expected + [blank] * (9 - len(expected))
         assert found[:, *row].tolist() == filled
@@ -132,3 +133,47 @@ def test_greedy_collapses_the_best_path(masked, blank):
 def test_wrong_labels_and_masks_are_named(options, error, message):
     with pytest.raises(error, match=message):
         losses.ctc(**{"logits": logits, "labels": labels, **options})
+
+
+def test_labels_below_zero_are_padding():
+    padded = np.where(label_mask, labels, -1)
+    by_mask = ctc(logits, labels, label_mask=label_mask)
+    assert_close(ctc(logits, padded), by_mask, 1e-12)
+    assert_close(ctc(logits, padded, label_mask=label_mask), by_mask, 1e-12)
+
+
+@pytest.mark.parametrize("wrong", [0, V, V + 9])
+def test_a_label_that_is_none_gives_nan(wrong):
+    spoilt = labels.copy()
+    spoilt[0, 1] = wrong
+    flags = {"label_mask": label_mask, "reduction": losses.per_step}
+    values = np.asarray(ctc(logits, spoilt, **flags))
+    assert np.isnan(values).tolist() == [False, True, False, False]
+    # Under the mask it is padding.
+    spoilt = np.where(label_mask, labels, wrong)
+    assert_close(ctc(logits, spoilt, **flags), ctc(logits, labels, **flags), 0)
+
+
+def test_a_sequence_that_is_too_short_can_count_zero():
+    short = np.arange(T)[:, None] < np.array([5, 2, 5, 5])  # 2 2 needs 3 steps
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, has_aux=True)
+    def loss(logits):
+        flags = {"mask": short, "label_mask": label_mask}
+        mean = losses.ctc(logits, labels, zero_infinity=True, **flags)
+        return mean, losses.ctc(logits, labels, reduction=losses.per_step, **flags)
+
+    (mean, values), gradient = loss(logits)
+    values = np.asarray(values)
+    assert_close(mean, values[np.isfinite(values)].sum() / B, 1e-12)
+    assert np.isfinite(gradient).all()
+    assert not np.asarray(gradient)[:, 1].any()
+
+
+def test_greedy_leaves_out_masked_steps_as_the_loss_does():
+    path = np.array([1, 1, 2, 1, 0, 2])
+    valid = np.array([True, True, False, True, True, True])
+    found, lengths = decode.ctc_greedy(np.eye(V)[path], valid)
+    assert np.asarray(found)[: int(lengths)].tolist() == collapsed(path[valid], 0)
+    assert int(lengths) == 2

@@ -119,6 +119,25 @@ def test_windows_are_followed_by_their_targets(horizon, stride):
         np.testing.assert_array_equal(targets[:, row], series[end : end + horizon])
 
 
+def test_windows_of_many_series_lie_over_no_gap():
+    rng = np.random.default_rng(0)
+    lengths = (20, 3, 11)
+    series = [rng.normal(size=(length, 2)) for length in lengths]
+    series[0][7, 1] = np.nan
+    found = data.windows_of_many(series, 4, horizon=2, stride=2)
+    assert found.series.tolist() == [0] * 5 + [2] * 3
+    assert found.starts.tolist() == [0, 8, 10, 12, 14, 0, 2, 4]
+    for row, (which, start) in enumerate(zip(found.series, found.starts, strict=True)):
+        stretch = series[which][start : start + 6]
+        np.testing.assert_array_equal(found.xs[:, row], stretch[:4])
+        np.testing.assert_array_equal(found.targets[:, row], stretch[4:])
+    flags = [np.ones(length, bool) for length in lengths]
+    flags[2][:6] = False
+    given = data.windows_of_many(series[1:], 4, valid=flags[1:])
+    assert given.starts.tolist() == [6]
+    assert given.series.tolist() == [1]
+
+
 def test_random_windows_lie_in_the_series():
     found = data.random_windows(np.arange(50), 7, batch_size=3, seed=0)
     first, second = itertools.islice(found, 2)
@@ -278,6 +297,21 @@ def test_single_features_may_be_missing():
             lambda: data.statistics(["12", "13"]),
             TypeError,
             "xs must have real numbers, got dtype str64",
+        ),
+        (
+            lambda: data.windows_of_many([np.ones(3), np.ones((3, 2))], 1),
+            ValueError,
+            r"all_series\[1\] must have shape \(N, \(\)\) as the first, got \(3, 2\)",
+        ),
+        (
+            lambda: data.windows_of_many([[1.0, np.nan, 2.0]], 1),
+            ValueError,
+            "num_steps \\+ horizon = 2 steps without a gap somewhere, got none",
+        ),
+        (
+            lambda: data.windows_of_many([[1.0, 2.0]], 1, valid=[[1, 1]]),
+            TypeError,
+            r"valid\[0\] must be boolean, got int64",
         ),
         (
             lambda: data.standardize(data.statistics(np.ones((3, 2))), np.ones((4, 3))),

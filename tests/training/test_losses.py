@@ -167,6 +167,16 @@ def test_reductions_alone_sum_in_float32_and_check_the_mask():
             "predictions must be floating, got dtype int64",
         ),
         (
+            lambda x: losses.mean_squared_error(x, np.ones((T, B, K)) * 1j),
+            TypeError,
+            "targets must be real, got dtype complex128",
+        ),
+        (
+            lambda x: losses.mean_squared_error(x, x, reduction="mean"),
+            TypeError,
+            "reduction must be a function, got 'mean'",
+        ),
+        (
             lambda x: losses.mean_squared_error(x[0, 0], x[0, 0]),
             ValueError,
             r"predictions must have shape \(T, \*B, F\)",

@@ -47,10 +47,10 @@ def test_confusion_and_f1_equal_counts_by_hand(mask):
         assert float(found) == pytest.approx(f1, abs=1e-6)
 
 
-def test_labels_outside_the_classes_count_as_misses_or_not_at_all():
+def test_labels_outside_the_classes_do_not_count():
     strange = labels.at[0].set(-1).at[1].set(V)
     assert int(metrics.confusion(logits, strange).sum()) == (T - 2) * B
-    hits = metrics.accuracy(logits, strange) * T * B
+    hits = metrics.accuracy(logits, strange) * (T - 2) * B
     expected = (labels[2:] == logits[2:].argmax(-1)).sum()
     assert float(hits) == pytest.approx(float(expected), rel=1e-6)
 
@@ -72,7 +72,8 @@ def test_nothing_valid_gives_zero():
     nothing = jnp.zeros((T, B), bool)
     assert float(metrics.accuracy(logits, labels, mask=nothing)) == 0
     assert float(metrics.mean_absolute_error(logits, logits, mask=nothing)) == 0
-    assert metrics.f1(logits, labels, mask=nothing).tolist() == [0] * V
+    assert np.isnan(metrics.f1(logits, labels, mask=nothing)).all()
+    assert metrics.macro_f1(logits, labels, mask=nothing) == 0
 
 
 def test_perplexity_and_bits_of_a_fair_die():
@@ -113,3 +114,32 @@ def test_persistence_repeats_the_last_step():
 def test_wrong_labels_and_masks_are_named(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_logits_that_are_nan_are_wrong():
+    logits = np.array([[9.0, 0.0], [np.nan, np.nan], [np.nan, 0.0]])
+    labels = np.array([0, 0, 1])
+    np.testing.assert_allclose(metrics.accuracy(logits, labels), 1 / 3)
+    assert metrics.confusion(logits, labels).tolist() == [[1, 0], [0, 0]]
+    # Precision 1 and recall 1/2; and no step of class 1 is found.
+    np.testing.assert_allclose(metrics.f1(logits, labels), [2 / 3, 0], rtol=1e-6)
+
+
+def test_ignored_labels_count_in_no_metric():
+    logits = np.eye(3)[[0, 1, 2, 0]]
+    labels = np.array([0, 1, -100, 2])
+    np.testing.assert_allclose(metrics.accuracy(logits, labels), 2 / 3, rtol=1e-6)
+    assert int(metrics.confusion(logits, labels).sum()) == 3
+
+
+def test_classes_that_do_not_occur_are_left_out_of_the_macro_average():
+    logits = np.eye(3)[[0, 1, 1, 0]]
+    labels = np.array([0, 1, 1, 0])
+    assert float(metrics.macro_f1(logits, labels)) == 1
+    assert np.isnan(metrics.f1(logits, labels)).tolist() == [False, False, True]
+    # Predicted, but never there: it counts, as in scikit-learn.
+    spoilt = np.eye(3)[[0, 1, 2, 0]]
+    np.testing.assert_allclose(metrics.f1(spoilt, labels), [1, 2 / 3, 0], rtol=1e-6)
+    np.testing.assert_allclose(metrics.macro_f1(spoilt, labels), 5 / 9, rtol=1e-6)
+    nothing = np.zeros(4, bool)
+    assert float(metrics.macro_f1(logits, labels, mask=nothing)) == 0
