@@ -12,11 +12,13 @@ All of it is NumPy, on the host, before anything is traced.
 from ._batches import Batch, bucketed_batches, pad
 from ._series import (
     Statistics,
+    Windows,
     random_windows,
     restore,
     standardize,
     statistics,
     windows,
+    windows_of_many,
 )
 from ._vocabulary import (
     Vocabulary,
@@ -32,6 +34,7 @@ __all__ = [
     "Batch",
     "Statistics",
     "Vocabulary",
+    "Windows",
     "bucketed_batches",
     "decode",
     "encode",
@@ -45,4 +48,5 @@ __all__ = [
     "vocabulary_from_json",
     "vocabulary_to_json",
     "windows",
+    "windows_of_many",
 ]
