@@ -156,7 +156,7 @@ def learn(model, params, vocabulary, parts, options):
 
     sizes = {"batch_size": BATCH_SIZE, "num_buckets": 3}
     batches = [
-        (batch.xs, batch.mask, labels[batch.rows])
+        (batch.xs, batch.mask, batch.of_rows(labels))
         for epoch in range(options.epochs)
         for batch in data.bucketed_batches(sequences, seed=epoch, **sizes)
     ]

@@ -1,6 +1,6 @@
 """Sequences of several lengths, padded side by side."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +14,16 @@ class Batch(NamedTuple):
 
     xs: NDArray[Any]  # (T, B, ...), zero where masked
     mask: NDArray[np.bool_]  # (T, B)
-    rows: NDArray[np.int64]  # (B,), which sequences they are; -1: none, all masked
+    rows: NDArray[np.int64]  # (B,), which sequences they are; their number: none
+    counts: NDArray[np.bool_]  # (B,), False where a row only fills up the batch
+
+    def of_rows(self, values: ArrayLike) -> NDArray[Any]:
+        """The entry of ``values (N, ...)``, labels say, for each row: ``(B, ...)``.
+
+        A row that only fills up gets the first entry: leave it out of the loss, by
+        ``mask=batch.counts`` where there is one label for each sequence.
+        """
+        return np.asarray(values)[np.where(self.counts, self.rows, 0)]
 
 
 def pad(
@@ -53,6 +62,10 @@ def pad(
 
 
 def _arrays(sequences: Sequence[ArrayLike]) -> list[NDArray[Any]]:
+    if isinstance(sequences, str) or not isinstance(sequences, Iterable):
+        raise TypeError(
+            f"sequences must be a list of arrays (T_i, ...), got {sequences!r:.80}"
+        )
     arrays = [np.asarray(each) for each in sequences]
     if not arrays:
         raise ValueError("sequences must have at least one sequence, got none")
@@ -84,7 +97,7 @@ def bucketed_batches(
     The lengths are cut into buckets of about as many sequences, and every batch of a
     bucket has the length of its longest: so little is padding, and there are at most
     ``num_buckets`` shapes to compile for. The last batch of a bucket is filled up with
-    rows that are masked.
+    rows that are masked, and that do not count.
 
     Args:
         sequences: at least one, each ``(T_i, ...)``.
@@ -94,7 +107,7 @@ def bucketed_batches(
             the same order: take another for each epoch. None: in order of length.
 
     Returns:
-        An iterator over :class:`Batch`. Targets are found by ``rows``.
+        An iterator over :class:`Batch`. Targets are found by ``of_rows``.
 
     Raises:
         ValueError: there are no sequences, or they differ in more than their lengths,
@@ -134,4 +147,6 @@ def _batches(
         empty = batch_size - len(rows)
         nothing = [arrays[0][:0]] * empty
         xs, mask = pad([*(arrays[row] for row in rows), *nothing], int(num_steps))
-        yield Batch(xs, mask, np.concatenate([rows, np.full(empty, -1)]))
+        # No sequence has this number, so that it cannot be taken for one.
+        numbers = np.concatenate([rows, np.full(empty, len(arrays))])
+        yield Batch(xs, mask, numbers, np.arange(batch_size) < len(rows))

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ._base import Cell, Layer
 from ._typing import Array, ArrayLike, DTypeLike, Shape, State
@@ -42,6 +43,21 @@ def check_number(name: str, value: Any) -> float:
         return float(operator.truediv(value, 1))
     except TypeError:
         raise TypeError(f"{name} must be a number, got {value!r}") from None
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """Return ``value`` if it is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r:.80}")
+    return bool(value)
+
+
+def check_finite(name: str, value: Any) -> float:
+    """Return ``value`` as a finite number."""
+    number = check_number(name, value)
+    if not math.isfinite(number):
+        raise ValueError(f"{name} must be finite, got {value!r}")
+    return number
 
 
 def check_rate(name: str, value: Any) -> float:
@@ -111,7 +127,10 @@ def check_activation(name: str, value: Any) -> None:
 
 def check_floating(name: str, dtype: DTypeLike | None) -> Any:
     """Return a floating dtype; None gives JAX's default."""
-    resolved = jnp.zeros((), dtype).dtype
+    try:
+        resolved = jnp.zeros((), dtype).dtype
+    except TypeError:
+        raise TypeError(f"{name} must be a floating dtype, got {dtype!r}") from None
     if not jnp.issubdtype(resolved, jnp.floating):
         raise TypeError(f"{name} must be a floating dtype, got {resolved.name}")
     return resolved

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_array, check_layer, check_rate, leaf_name
+from ._checks import check_array, check_bool, check_layer, check_rate, leaf_name
 from ._typing import Array, Key, Params
 
 
@@ -76,7 +76,7 @@ def dropout(
     check_layer("layer", layer)
     rate = check_rate("rate", rate)
     input_rate = check_rate("input_rate", input_rate)
-    time = 0 if variational else None
+    time = 0 if check_bool("variational", variational) else None
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         if key is None:

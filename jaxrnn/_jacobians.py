@@ -155,7 +155,7 @@ def lyapunov_exponents(
         direction is lost, as dead units lose it. A row without valid steps has NaN.
 
     Raises:
-        ValueError: ``num_exponents`` is below 1 or above N, or as
+        ValueError: ``num_exponents`` is below 1 or above N, there is no step, or as
             :func:`jaxrnn.unroll`.
         TypeError: ``num_exponents`` is not an int, or as :func:`jaxrnn.unroll`.
 
@@ -174,6 +174,10 @@ def lyapunov_exponents(
     True
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    if not len(sequence.xs):
+        raise ValueError(
+            f"xs must have at least one step, got shape {sequence.xs.shape}"
+        )
     like = flat(cell.initial_state(params))
     count = like.size
     if num_exponents is not None:

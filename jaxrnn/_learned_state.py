@@ -53,7 +53,8 @@ def learned_state(cell: Cell) -> Cell:
 
     def initial_state(params, batch_shape=()):
         def everywhere(leaf: Array) -> Array:
-            return jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape))
+            # A copy: who donates the state must not lose the parameter.
+            return jnp.array(jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)))
 
         return jax.tree.map(everywhere, widen(params.state))
 

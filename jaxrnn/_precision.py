@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from ._checks import check_floating
 from ._plan import TRANSPOSED, columns_to_add
 from ._typing import Array, DTypeLike, Params
 
@@ -97,13 +98,21 @@ def cast(tree: Any, dtype: DTypeLike) -> Any:
     Returns:
         A pytree of the same structure.
 
+    Raises:
+        TypeError: ``dtype`` is not floating.
+
     >>> cast({"w": jnp.ones(2), "tokens": jnp.arange(2)}, jnp.bfloat16)["w"].dtype
     dtype(bfloat16)
     """
+    narrow_dtype = check_floating("dtype", dtype)
 
     def narrowed(leaf):
         leaf = jnp.asarray(leaf)
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return (
+            leaf.astype(narrow_dtype)
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+        )
 
     return jax.tree.map(narrowed, tree)
 

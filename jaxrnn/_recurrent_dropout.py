@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Adjoint, Cell
-from ._checks import check_cell, check_rate
+from ._checks import check_bool, check_cell, check_rate
 from ._noise import NoisyResidual, add_noise, keep, state_sizes
 from ._precision import dot_in_loop, dot_transposed
 from ._typing import Array, Params, Residual
@@ -149,6 +149,7 @@ def _dropping(
     size: Callable[[dict[str, int]], int],
 ) -> Cell:
     """A cell that draws one mask; its size is that of a part of the state."""
+    variational = check_bool("variational", variational)
 
     def mask_size(params):
         return size(state_sizes(cell, params))

@@ -15,6 +15,7 @@ import numpy as np
 
 from ._base import Adjoint, Cell
 from ._checks import check_cell
+from ._placement import is_placed
 from ._plan import Plan, Size, without_gradient
 from ._row_by_row import run_backward, run_forward
 from ._scan import masked_scan, masked_scan_transposed
@@ -174,26 +175,13 @@ def _unroll_backward(cell, plan, reverse, saved, cotangents):
 _unroll.defvjp(_unroll_forward, _unroll_backward)
 
 
-def _is_placed(tree: Any) -> bool:
-    """Whether the type of an array says where on a mesh its parts are.
-
-    So it is inside ``jax.shard_map``, and on meshes with explicit axes. There the
-    types of what is written and of where must agree, and JAX knows how in a scan.
-    """
-    for leaf in jax.tree.leaves(tree):
-        sharding = jax.typeof(leaf).sharding
-        if any(axis is not None for axis in sharding.spec):
-            return True
-        if jax.sharding.AxisType.Manual in (sharding.mesh.axis_types or ()):
-            return True
-    return False
-
-
 def reverse_mode(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, Array]:
     """Run over time by a plan; says where to go if forward mode comes instead."""
-    if _is_placed((params, sequence)):
+    # On a mesh the types of what is written and of where must agree, and JAX knows how
+    # in a scan.
+    if is_placed((params, sequence)):
         return unroll_sequence(cell, reverse, params, sequence)
     with naming_forward_mode():
         return _unroll(cell, plan, reverse, params, sequence)

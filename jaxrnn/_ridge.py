@@ -1,5 +1,7 @@
 """A linear readout in closed form."""
 
+import math
+
 import jax.numpy as jnp
 
 from ._checks import check_flags, check_positive, check_sequence
@@ -31,7 +33,7 @@ def ridge_readout(
         ``DenseParams`` with ``w (F, O)`` and ``b (O,)``.
 
     Raises:
-        ValueError: shapes do not fit, or ``penalty`` is not positive.
+        ValueError: shapes do not fit, there is no step, or ``penalty`` is not positive.
         TypeError: dtypes do not fit, or ``mask`` is not boolean.
 
     References:
@@ -59,6 +61,8 @@ def ridge_readout(
             "features and targets must have one floating dtype, got "
             f"{x.dtype.name} and {y.dtype.name}"
         )
+    if not math.prod(x.shape[:-1]):
+        raise ValueError(f"features must have at least one step, got shape {x.shape}")
     ridge = check_positive("penalty", penalty)
     valid = check_flags("mask", mask, x.shape[:-1])
     counted = jnp.ones(x.shape[:-1], bool) if valid is None else valid

@@ -177,7 +177,9 @@ def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
     """Mask of right-padded sequences.
 
     Args:
-        lengths: int ``(*B)``, number of valid steps; 0 masks a row entirely.
+        lengths: int ``(*B)``, number of valid steps, from 0, which masks a row
+            entirely, to T. Under ``jax.jit``, where values are not known, those outside
+            are taken for the nearest of these.
         num_steps: T, the padded length.
 
     Returns:
@@ -185,11 +187,19 @@ def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
 
     Raises:
         TypeError: ``lengths`` are not integers, or ``num_steps`` is not an int.
-        ValueError: ``num_steps`` is below 0.
+        ValueError: ``num_steps`` is below 0, or a length below 0 or above it.
 
     >>> lengths_to_mask(jnp.array([2, 0, 3]), 3).astype(int).T.tolist()
     [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
     """
     lengths = check_integers("lengths", lengths)
-    steps = jnp.arange(check_size("num_steps", num_steps, least=0))
+    num_steps = check_size("num_steps", num_steps, least=0)
+    if not isinstance(lengths, jax.core.Tracer) and lengths.size:
+        least, most = int(lengths.min()), int(lengths.max())
+        if least < 0 or most > num_steps:
+            raise ValueError(
+                f"lengths must be from 0 to num_steps = {num_steps}, got {least} to "
+                f"{most}"
+            )
+    steps = jnp.arange(num_steps)
     return steps.reshape((-1,) + (1,) * lengths.ndim) < lengths.astype(steps.dtype)

@@ -14,6 +14,7 @@ from ._checks import (
     check_integers,
     check_like,
     check_place_flags,
+    check_positive,
     check_sequence,
     check_size,
 )
@@ -131,7 +132,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
 
     Args:
         size: I, the number of features, which is also the output size.
-        epsilon: added to the variance.
+        epsilon: above 0, added to the variance.
 
     Returns:
         A :class:`Layer` without state, with parameters :class:`LayerNormParams`: ones
@@ -151,6 +152,7 @@ def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
     (7, 4, 2)
     """
     size = check_size("size", size)
+    epsilon = check_positive("epsilon", epsilon)
 
     def init(key, input_size, dtype=None):
         if check_size("input_size", input_size) != size:
@@ -225,7 +227,8 @@ def embedding(
         tokens = check_integers("xs", tokens)
         known = (tokens >= 0) & (tokens < vocab_size)
         vectors = widen(params).table[jnp.where(known, tokens, 0)]
-        vectors = select(known, vectors, jnp.full_like(vectors, jnp.nan))
+        # An array of NaN, made to choose from, would stop jax_debug_nans.
+        vectors = jnp.where(known[..., None], vectors, jnp.nan)
         return vectors.astype(params.table.dtype)
 
     def check(tokens):

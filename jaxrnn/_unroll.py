@@ -7,7 +7,8 @@ from typing import NamedTuple
 from jax import lax
 
 from ._base import Cell
-from ._checks import check_cell, check_flags, check_like, check_sequence
+from ._checks import check_bool, check_cell, check_flags, check_like, check_sequence
+from ._placement import placed_like
 from ._precision import narrow, widen
 from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
@@ -62,6 +63,7 @@ def prepare(
 ) -> Sequence:
     """Check the arguments of an unroll and give each its final form."""
     check_cell("cell", cell)
+    check_bool("reverse", reverse)
     inputs = check_sequence("xs", xs, cell.spatial_shape)
     steps = batch_shape(cell, inputs)
     valid = check_flags("mask", mask, steps)
@@ -73,6 +75,8 @@ def prepare(
         inputs = select(valid, inputs, zeros_like(inputs))
     if starts is not None:
         starts = segment_resets(starts, reverse=reverse)
+    data = (inputs, valid, starts)
+    state, fresh = placed_like((state, fresh), data, len(steps) - 1)
     return Sequence(xs=inputs, state=state, fresh=fresh, mask=valid, resets=starts)
 
 

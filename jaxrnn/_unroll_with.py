@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import UnrollFn
-from ._checks import check_size
+from ._checks import check_function, check_size
 from ._typing import Array, State
 from ._unroll import Sequence, hoisted, prepare, unroll_sequence
 
@@ -38,7 +38,7 @@ def unroll_with(
 
     Raises:
         ValueError: a size is below 1, or there is a policy without ``chunk_size``.
-        TypeError: a size is not an int.
+        TypeError: a size is not an int, or ``policy`` not a function.
 
     References:
         Chen et al., Training deep nets with sublinear memory cost, 2016.
@@ -51,6 +51,8 @@ def unroll_with(
     (100, 3, 5)
     """
     steps_at_once = check_size("unroll", unroll)
+    if policy is not None:
+        check_function("policy", policy)
     if chunk_size is not None:
         chunk_size = check_size("chunk_size", chunk_size)
     elif policy is not None:

@@ -1,6 +1,7 @@
 """The state of a training run, and the jitted update of it."""
 
 import functools
+import inspect
 import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -9,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._checks import check_key
+from ._checks import check_bool, check_key
 from ._precision import widen
 from ._scan import select
 from ._typing import Array, Key, Params
@@ -103,16 +104,20 @@ class EvaluateFn(Protocol):
         ...
 
 
-def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Update:
+def make_update(
+    loss_fn: LossFn, optimizer: optax.GradientTransformation, *, donate: bool = True
+) -> Update:
     """Make one step of training, jitted, that donates the state it is given.
 
-    The old state's buffers are reused for the new one, so keep no reference to it. A
+    The old state's buffers are reused for the new one, so keep no reference to it, or
+    pass ``donate=False``, which needs memory for both. A
     step whose loss, gradient or result is not finite changes nothing: it returns the
     state as it was, ``step`` included.
 
     Args:
         loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``.
         optimizer: any Optax transformation.
+        donate: whether the state that is given is used up.
 
     Returns:
         ``update(state, batch) -> (state, metrics)``; to the metrics of ``loss_fn`` it
@@ -136,7 +141,7 @@ def make_update(loss_fn: LossFn, optimizer: optax.GradientTransformation) -> Upd
         loss, metrics = loss_and_metrics(loss_fn(params, batch, key))
         return loss, (metrics, {})
 
-    return update_by(evaluate, optimizer)
+    return update_by(evaluate, optimizer, donate)
 
 
 def loss_and_metrics(out: Any) -> tuple[Array, Metrics]:
@@ -167,11 +172,12 @@ def _is_scalar(value: Any) -> bool:
 
 
 def update_by(
-    evaluate: EvaluateFn, optimizer: optax.GradientTransformation
+    evaluate: EvaluateFn, optimizer: optax.GradientTransformation, donate: bool = True
 ) -> Callable[[Any, Batch], tuple[Any, Metrics]]:
     """An update of any state that has the fields of :class:`TrainState`."""
     check_optimizer(optimizer)
     transform = optax.with_extra_args_support(optimizer)
+    taken = _extra_arguments(transform.update)
 
     def update(state, batch):
         key, loss_key = jax.random.split(state.key)
@@ -179,13 +185,19 @@ def update_by(
         (loss, (metrics, changes)), grads = gradient_fn(
             state.params, state, batch, loss_key
         )
+        extra = {
+            "value": loss,
+            "grad": grads,
+            "value_fn": lambda params: evaluate(params, state, batch, loss_key)[0],
+            "grad_fn": lambda params, *_: gradient_fn(params, state, batch, loss_key)[
+                1
+            ],
+        }
         updates, opt_state = transform.update(
             grads,
             state.opt_state,
             state.params,
-            value=loss,
-            grad=grads,
-            value_fn=lambda params: evaluate(params, state, batch, loss_key)[0],
+            **{name: extra[name] for name in taken},
         )
         new_state = state._replace(
             params=optax.apply_updates(state.params, updates),
@@ -203,7 +215,22 @@ def update_by(
         metrics = {**metrics, "loss": loss, "grad_norm": grad_norm}
         return select(finite, new_state, state), metrics
 
-    return jax.jit(update, donate_argnums=0)
+    donated = 0 if check_bool("donate", donate) else ()
+    return jax.jit(update, donate_argnums=donated)
+
+
+def _extra_arguments(update: Callable[..., Any]) -> list[str]:
+    """What an optimiser takes beside gradients, state and parameters.
+
+    One that takes anything hands it on, to line searches for instance, which know three
+    of the names. One that lists its arguments gets those.
+    """
+    parameters = inspect.signature(update).parameters
+    if any(each.kind is each.VAR_KEYWORD for each in parameters.values()):
+        return ["value", "grad", "value_fn"]
+    return [
+        name for name in ("value", "grad", "value_fn", "grad_fn") if name in parameters
+    ]
 
 
 def _stays_finite(old: Any, new: Any) -> Array:

@@ -1,10 +1,13 @@
 """Symbols and their numbers."""
 
 import collections
+import functools
 import json
 import re
+import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +25,9 @@ class Vocabulary(NamedTuple):
 def split_words(text: str) -> list[str]:
     """Words and marks: runs of letters, digits and apostrophes; else each by itself.
 
+    A letter keeps the marks that stand above, below or behind it: vowel signs, accents
+    that are characters of their own.
+
     Args:
         text: any; white space separates and is left out.
 
@@ -31,7 +37,33 @@ def split_words(text: str) -> list[str]:
     >>> split_words("The cat's mat, 2 m.")
     ['The', "cat's", 'mat', ',', '2', 'm', '.']
     """
-    return re.findall(r"[^\W_]+(?:['\u2019][^\W_]+)*|[^\w\s]|_", text)
+    if not isinstance(text, str):
+        raise TypeError(f"text must be a string, got {type(text).__name__}")
+    return _words().findall(text)
+
+
+@functools.cache
+def _words() -> re.Pattern[str]:
+    """A word, or what is none; re has no class of its own for combining marks."""
+    marks = "".join(char for char in map(chr, range(sys.maxunicode)) if _combines(char))
+    word = rf"[^\W_](?:[^\W_]|[{re.escape(marks)}])*"
+    return re.compile(rf"{word}(?:['\u2019]{word})*|[^\w\s]|_")
+
+
+def _combines(char: str) -> bool:
+    """Marks, and the joiners that some scripts have between letters."""
+    return unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"
+
+
+def _strings(name: str, tokens: Any) -> list[str]:
+    """Symbols as a list, found to be strings."""
+    if not isinstance(tokens, Iterable):
+        raise TypeError(f"{name} must be a text or symbols, got {tokens!r:.80}")
+    symbols = list(tokens)
+    for index, symbol in enumerate(symbols):
+        if not isinstance(symbol, str):
+            raise TypeError(f"{name}[{index}] must be a string, got {symbol!r:.80}")
+    return symbols
 
 
 def make_vocabulary(
@@ -56,8 +88,10 @@ def make_vocabulary(
 
     Raises:
         ValueError: there are no symbols; or ``size`` is too small for the special ones.
-        TypeError: ``size`` is not an int.
+        TypeError: ``size`` is not an int, or a symbol is not a string.
     """
+    tokens = _strings("tokens", tokens)
+    _strings("special", [*special, *([] if unknown is None else [unknown])])
     first = list(dict.fromkeys([*([] if unknown is None else [unknown]), *special]))
     counts = collections.Counter(tokens)
     found = sorted(counts.keys() - set(first), key=lambda each: (-counts[each], each))
@@ -77,10 +111,22 @@ def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
         tokens: a text, for a vocabulary of characters, or symbols.
 
     Raises:
-        ValueError: a symbol is not in the vocabulary, which has none for unknown ones.
+        ValueError: a symbol is not in the vocabulary, which has none for unknown ones;
+            or a text is given to a vocabulary of words.
+        TypeError: a symbol is not a string.
     """
     numbers = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
-    symbols = list(tokens)
+    special = {vocabulary.unknown}
+    words = [
+        each for each in vocabulary.symbols if each not in special and len(each) > 1
+    ]
+    if isinstance(tokens, str) and len(words) > len(numbers) // 2:
+        raise ValueError(
+            "tokens must be the symbols of this vocabulary, words as "
+            f"{words[0]!r}, got the text {tokens[:40]!r}: split it first, as "
+            "split_words does"
+        )
+    symbols = _strings("tokens", tokens)
     if vocabulary.unknown is None:
         others = sorted(set(symbols) - numbers.keys())
         if others:
@@ -105,8 +151,11 @@ def decode(vocabulary: Vocabulary, numbers: ArrayLike) -> list[str]:
 
     Raises:
         ValueError: a number is outside the vocabulary, or they have more than one axis.
+        TypeError: they are not integers.
     """
     array = np.asarray(numbers)
+    if array.size and array.dtype.kind not in "iu":
+        raise TypeError(f"numbers must be integers, got dtype {array.dtype.name}")
     size = len(vocabulary.symbols)
     if array.ndim != 1:
         raise ValueError(f"numbers must have shape (T,), got {array.shape}")
@@ -144,11 +193,13 @@ def vocabulary_from_json(text: str) -> Vocabulary:
     """
     try:
         fields = json.loads(text)
+        if not isinstance(fields, dict) or fields.keys() != {"symbols", "unknown"}:
+            raise ValueError(f"{text[:80]!r}")
         vocabulary = Vocabulary(tuple(fields["symbols"]), fields["unknown"])
         sound = all(isinstance(symbol, str) for symbol in vocabulary.symbols)
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"text must be of vocabulary_to_json, got {error}") from error
     known = vocabulary.unknown is None or vocabulary.unknown in vocabulary.symbols
-    if not (sound and known and fields.keys() == {"symbols", "unknown"}):
+    if not (sound and known):
         raise ValueError(f"text must be of vocabulary_to_json, got {text[:80]!r}")
     return vocabulary

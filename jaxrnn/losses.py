@@ -137,7 +137,8 @@ def softmax_cross_entropy(
         values = optax.softmax_cross_entropy_with_integer_labels(
             logits, jnp.where(known, labels, 0)
         )
-        values = select(known, values, jnp.full_like(values, jnp.nan))
+        # An array of NaN, made to choose from, would stop jax_debug_nans.
+        values = jnp.where(known, values, jnp.nan)
     else:
         labels = _targets(labels, logits.shape, logits, mask, "labels")
         values = optax.softmax_cross_entropy(logits, labels)

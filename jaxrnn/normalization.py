@@ -15,6 +15,7 @@ from ._checks import (
     check_features,
     check_floating,
     check_place_flags,
+    check_positive,
     check_rate,
     check_sequence,
     check_size,
@@ -88,7 +89,7 @@ def batch_norm_update(
         mask: bool ``(T, *B)``; steps where it is False enter no statistic, and give
             zeros. None: all are valid.
         momentum: share of the old averages in the new ones.
-        epsilon: added to the variance.
+        epsilon: above 0, added to the variance.
 
     Returns:
         ``(statistics, ys)``. Without a valid step the averages stay as they are.
@@ -177,6 +178,7 @@ def _normalised(
     epsilon: float,
 ) -> Array:
     centred = inputs.astype(statistics.mean.dtype) - statistics.mean
+    epsilon = check_positive("epsilon", epsilon)
     normal = centred * jax.lax.rsqrt(statistics.variance + epsilon)
     ys = add_bias(scaled(normal, params.scale), params.b).astype(inputs.dtype)
     return ys if valid is None else select(valid, ys, zeros_like(ys))

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from ._checks import check_size
+from ._checks import check_positive, check_size
 from ._typing import Params
 from ._update import (
     Batch,
@@ -49,16 +49,24 @@ def default_optimizer(
     """Adam after clipping the gradient to a global norm.
 
     Args:
-        learning_rate: a number or an Optax schedule.
-        max_norm: largest global norm of the gradient.
+        learning_rate: a number above 0, or an Optax schedule.
+        max_norm: largest global norm of the gradient, above 0.
 
     Returns:
         ``optax.chain(clip_by_global_norm(max_norm), adam(learning_rate))``.
+
+    Raises:
+        ValueError: a number is not positive and finite.
+        TypeError: it is none.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
         networks, 2013. Kingma and Ba, Adam, 2015.
     """
+    for name, value in (("learning_rate", learning_rate), ("max_norm", max_norm)):
+        # Optax hands in traced numbers where they are hyperparameters.
+        if not callable(value) and not isinstance(value, jax.core.Tracer):
+            check_positive(name, value)
     return optax.chain(optax.clip_by_global_norm(max_norm), optax.adam(learning_rate))
 
 

@@ -236,7 +236,7 @@ MISTAKES = [
     Mistake(
         "embedding: an unknown token gets the vector of token 0",
         "_time_distributed.py",
-        "vectors = select(known, vectors, jnp.full_like(vectors, jnp.nan))",
+        "vectors = jnp.where(known[..., None], vectors, jnp.nan)",
         "pass",
         "layers",
     ),

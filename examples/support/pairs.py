@@ -129,13 +129,16 @@ def batches(translator, pairs, settings):
     )
     longest = collections.Counter()  # target of each length of a bucket
     for batch in bucketed(batch_size=settings.batch_size):
-        steps = max(len(targets[row]) for row in batch.rows if row >= 0)
+        steps = max(len(targets[row]) for row in batch.rows[batch.counts])
         longest[len(batch.xs)] = max(longest[len(batch.xs)], steps)
     taken = 0
     for epoch in itertools.count():
         seed = settings.seed * 1000 + epoch
         for batch in bucketed(batch_size=settings.batch_size, seed=seed):
-            chosen = [targets[row] if row >= 0 else [] for row in batch.rows]
+            chosen = [
+                targets[row] if counts else []
+                for row, counts in zip(batch.rows, batch.counts, strict=True)
+            ]
             steps = longest[len(batch.xs)]
             whole = batch_of(translator, batch.xs, batch.mask, chosen, steps)
             rate = settings.sampling_rate * min(taken / settings.steps, 1)

@@ -41,13 +41,15 @@ def read_columns(path, names, argument):
 def parse_times(texts, unit, argument):
     """ISO dates or times as ``datetime64``, of days (``D``) or of hours (``h``).
 
-    Those with a time zone are converted to UTC.
+    Times with a time zone are converted to UTC; dates are those of their own zone.
     """
     times = np.empty(len(texts), f"datetime64[{unit}]")
     for row, text in enumerate(texts):
         try:
             moment = datetime.datetime.fromisoformat(text)
-            if moment.tzinfo:
+            if unit == "D":
+                moment = moment.replace(tzinfo=None)
+            elif moment.tzinfo:
                 moment = moment.astimezone(datetime.UTC).replace(tzinfo=None)
             exact = np.datetime64(moment)
             times[row] = exact.astype(times.dtype)

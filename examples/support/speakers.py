@@ -72,7 +72,7 @@ def recognise(known, speakers, unseen, size, num_steps, seed):
                 xs, batch_size=BATCH_SIZE, num_buckets=3, seed=epoch
             ):
                 counts = np.isin(batch.rows, kept)
-                yield batch.xs, batch.mask, speakers[batch.rows], counts
+                yield batch.xs, batch.mask, batch.of_rows(speakers), counts
 
     evaluate = jax.jit(logits_of)
     optimizer = fitting.optimizer(LEARNING_RATE, num_steps, weight_decay=1e-3)

@@ -12,11 +12,15 @@ from jaxrnn import data, decode
 
 from . import packages
 
-SAMPLERS = {
-    "greedy": decode.greedy,
-    "temperature 0.8": decode.sampling(temperature=0.8),
-    "temperature 1, top 10": decode.sampling(top_k=10),
-}
+
+def samplers(num_symbols):
+    """Ways to write on, by name; a corpus may have few different characters."""
+    top = min(10, num_symbols)
+    return {
+        "greedy": decode.greedy,
+        "temperature 0.8": decode.sampling(temperature=0.8),
+        f"temperature 1, top {top}": decode.sampling(top_k=top),
+    }
 
 
 def read_corpus(corpus):
@@ -32,7 +36,8 @@ def read_corpus(corpus):
 
         return "\n".join(topics.values())
     try:
-        return pathlib.Path(corpus).read_text(encoding="utf-8")
+        # A byte order mark is no symbol of the text.
+        return pathlib.Path(corpus).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"--corpus must be kjv, python or a readable UTF-8 file: {error}")
 
@@ -146,7 +151,7 @@ def _find(values, wanted):
 def print_samples(model, params, prompt, vocabulary, length, seed):
     """The prompt, continued by ``length`` characters in a few ways."""
     tokens, key = encode(prompt, vocabulary), jax.random.key(seed)
-    for name, choose in SAMPLERS.items():
+    for name, choose in samplers(len(vocabulary)).items():
         _, drawn = decode.generate(
             model, params, tokens, length, key=key, choose=choose
         )

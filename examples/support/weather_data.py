@@ -12,6 +12,7 @@ PAST, AHEAD = 48, 24  # hours that are read, and that are forecast
 CLOCK = 6  # features of the time, see clock
 PARTS = ("training", "validation", "test")
 MISSING = ("", "NA", "NaN", "nan")
+COLDEST, HOTTEST = -100, 140  # in Celsius or Fahrenheit; beyond it stands for no value
 
 
 def read_airports():
@@ -40,6 +41,13 @@ def read_file(path):
     texts = series.read_columns(path, ("time", "temperature"), "--file")
     times = series.parse_times(texts["time"], "h", "--file")
     values = series.parse_numbers(texts["temperature"], "--file", missing=MISSING)
+    strange = np.flatnonzero((values < COLDEST) | (values > HOTTEST))
+    if strange.size:
+        row = strange[0]
+        sys.exit(
+            f"--file must have temperatures from {COLDEST} to {HOTTEST} degrees, got "
+            f"{values[row]:g} in row {row + 1}: leave out, or empty, what is missing"
+        )
     return {"": series.regular(times, values[:, None], (3,))}
 
 

@@ -20,7 +20,13 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_images, check_kernel, check_size
+from .._checks import (
+    check_finite,
+    check_floating,
+    check_images,
+    check_kernel,
+    check_size,
+)
 from .._convolution import convolve, convolve_transposed, kernel_sum
 from .._precision import accumulation_dtype, leading_sum
 from .._typing import Array, DTypeLike, Key, Shape
@@ -65,8 +71,8 @@ def conv_lstm_initial_state(
 ) -> LSTMState:
     """Zeros, each ``(*B, *S, H)``."""
     shape = (*batch_shape, *spatial_shape, params.w_h.shape[-2])
-    zeros = jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-    return LSTMState(h=zeros, c=zeros)
+    zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
+    return LSTMState(h=zeros(), c=zeros())
 
 
 def conv_project(params: LSTMParams, xs: Array, *, spatial_shape: Shape) -> Array:
@@ -181,7 +187,7 @@ def conv_lstm(
             conv_lstm_init,
             hidden_size=hidden_size,
             kernel_shape=kernel,
-            forget_bias=forget_bias,
+            forget_bias=check_finite("forget_bias", forget_bias),
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),

@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_size
+from .._checks import check_finite, check_floating, check_size
 from .._gate_activation import activate
 from .._precision import (
     Product,
@@ -196,7 +196,7 @@ def coupled_lstm(
         init=functools.partial(
             coupled_lstm_init,
             hidden_size=hidden_size,
-            forget_bias=forget_bias,
+            forget_bias=check_finite("forget_bias", forget_bias),
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),

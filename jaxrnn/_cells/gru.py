@@ -44,7 +44,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_size
+from .._checks import check_bool, check_features, check_floating, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -297,6 +297,7 @@ def gru(
     (3, 5)
     """
     hidden_size = check_size("hidden_size", hidden_size)
+    reset_after = check_bool("reset_after", reset_after)
     if reset_after:
         step = gru_step
         adjoint = Adjoint(gru_forward, gru_backward, gru_accumulate)

@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_size
+from .._checks import check_features, check_finite, check_floating, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -203,7 +203,7 @@ def janet(
         init=functools.partial(
             janet_init,
             hidden_size=hidden_size,
-            forget_bias=forget_bias,
+            forget_bias=check_finite("forget_bias", forget_bias),
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),

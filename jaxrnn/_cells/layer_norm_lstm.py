@@ -40,7 +40,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_size
+from .._checks import check_features, check_finite, check_size
 from .._gate_activation import activate
 from .._normalized import Normalized, normalized, normalized_transposed
 from .._precision import (
@@ -245,7 +245,7 @@ def layer_norm_lstm(
         init=functools.partial(
             layer_norm_lstm_init,
             hidden_size=hidden_size,
-            forget_bias=forget_bias,
+            forget_bias=check_finite("forget_bias", forget_bias),
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),

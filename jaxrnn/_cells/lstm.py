@@ -37,7 +37,13 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_positive, check_size
+from .._checks import (
+    check_features,
+    check_finite,
+    check_floating,
+    check_positive,
+    check_size,
+)
 from .._gate_activation import activate
 from .._precision import (
     Product,
@@ -108,8 +114,9 @@ def lstm_init(
 def lstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> LSTMState:
     """Zeros, each ``(*B, H)``."""
     shape = (*batch_shape, params.w_h.shape[0])
-    zeros = jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-    return LSTMState(h=zeros, c=zeros)
+    # Not one array for both: who donates a state donates each of its buffers.
+    zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
+    return LSTMState(h=zeros(), c=zeros())
 
 
 def lstm_project(params: LSTMParams, xs: Array) -> Array:
@@ -241,7 +248,7 @@ def lstm(
         init=functools.partial(
             lstm_init,
             hidden_size=hidden_size,
-            forget_bias=forget_bias,
+            forget_bias=check_finite("forget_bias", forget_bias),
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),

@@ -92,8 +92,8 @@ def peephole_lstm_init(
         w_x_init=w_x_init,
         w_h_init=w_h_init,
     )
-    p = jnp.zeros((hidden_size,), own.b.dtype)
-    return PeepholeLSTMParams(*own, p_i=p, p_f=p, p_o=p)
+    zeros = functools.partial(jnp.zeros, (hidden_size,), own.b.dtype)
+    return PeepholeLSTMParams(*own, p_i=zeros(), p_f=zeros(), p_o=zeros())
 
 
 def peephole_lstm_step(

@@ -48,7 +48,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_size
+from .._checks import check_bool, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -88,8 +88,8 @@ class SLSTMResidual(NamedTuple):
 def slstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> SLSTMState:
     """Zeros, each ``(*B, H)``."""
     shape = (*batch_shape, params.w_h.shape[0])
-    zeros = jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-    return SLSTMState(h=zeros, c=zeros, n=zeros, m=zeros)
+    zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
+    return SLSTMState(h=zeros(), c=zeros(), n=zeros(), m=zeros())
 
 
 def slstm_step(
@@ -195,7 +195,7 @@ def slstm(
     ((3, 5), (3, 5))
     """
     hidden_size = check_size("hidden_size", hidden_size)
-    options = {"exponential": bool(exponential)}
+    options = {"exponential": check_bool("exponential", exponential)}
     return Cell(
         init=functools.partial(
             lstm_init,

@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import H, assert_close, problem
+from cases import H, assert_close, gradients, problem
 
 import jaxrnn
 
@@ -23,6 +23,30 @@ def test_weights_are_derived_once_for_an_unroll():
         calls.clear()
         jax.eval_shape(functools.partial(run, cell), *case.args, **case.flags)
         assert len(calls) == 1, run
+
+
+@pytest.mark.parametrize("inner", [jaxrnn.gru(H), jaxrnn.mingru(H)])
+def test_every_gradient_goes_through_derived_weights(inner):
+    def transform(params):
+        return jax.tree.map(jnp.sin, params)
+
+    cell = jaxrnn.reparametrized(inner, transform)
+    case = problem(cell)
+    runs = [jaxrnn.unroll, jaxrnn.unroll_bptt]
+    if inner.coefficients is not None:
+        runs.append(jaxrnn.unroll_associative)
+
+    @jax.jit
+    def every():
+        dstate, dys = case.dstate, case.dys
+        explicit = jaxrnn.bptt(
+            cell, case.params, case.xs, dys, case.state, dstate=dstate, **case.flags
+        )
+        return explicit, [gradients(run, cell, case)[1] for run in runs]
+
+    explicit, (expected, *others) = every()
+    for actual in (explicit, *others):
+        assert_close(actual, expected, 1e-10)
 
 
 @pytest.mark.parametrize("wrap", [jaxrnn.zoneout, jaxrnn.recurrent_dropout])

@@ -73,6 +73,31 @@ def test_init_follows_the_default_dtype_of_jax(name):
             assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {dtype}
 
 
+BUFFERS = {
+    **{name: case.cell for name, case in CELLS.items()},
+    "learned lstm": jaxrnn.learned_state(CELLS["lstm"].cell),
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        if name in ("lstm", "slstm", "peephole-lstm", "learned lstm")
+        else pytest.param(name, marks=pytest.mark.slow)
+        for name in BUFFERS
+    ],
+)
+@pytest.mark.parametrize("batch_shape", [(), (B,)])
+def test_no_two_leaves_share_a_buffer(name, batch_shape):
+    """Who donates a state, or parameters, gives each buffer away once."""
+    cell = BUFFERS[name]
+    params = cell.init(jax.random.key(0), I, jnp.float64)
+    state = cell.initial_state(params, batch_shape)
+    leaves = jax.tree.leaves((params, state))
+    assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
+
+
 def test_init_takes_other_initialisers():
     def ones(key, shape, dtype):
         return jnp.ones(shape, dtype)

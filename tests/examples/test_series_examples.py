@@ -148,15 +148,15 @@ def test_windows_of_weather_stay_in_their_blocks(tmp_path):
 
     times = hours(24 * 59)  # January and February
     number = np.arange(len(times))
-    rows = [[f"{t}:00:00Z", n] for t, n in zip(times, number, strict=True)]
+    rows = [[f"{t}:00:00Z", n / 16] for t, n in zip(times, number, strict=True)]
     rows[100][1] = rows[101][1] = "NA"  # filled
     del rows[300:304]  # too long
     path = write(tmp_path / "w.csv.gz", "time,temperature", rows)
     windows = weather_data.make_windows({"": weather_data.read_file(path)[""]}, "w")
     last_days = {"training": 0, "validation": 20, "test": 25}
     for part, values in windows.items():
-        at = values[..., 0].astype(int)
-        np.testing.assert_array_equal(values[..., 0], at)
+        at = (16 * values[..., 0]).astype(int)
+        np.testing.assert_array_equal(16 * values[..., 0], at)
         assert (np.diff(at, axis=0) == 1).all()
         day = times[at].astype("datetime64[D]") - times[at].astype("datetime64[M]")
         within = np.digitize(day.astype(int), (20, 25))
@@ -220,12 +220,25 @@ def weather_rows(change):
     ("rows", "message"),
     [
         ([], "must have at least one row after the header, got none"),
-        (weather_rows(lambda n: n)[:600], "in each part (days 1 to 20, 21 to 25 and"),
-        (weather_rows(lambda n: n if n % 60 > 3 else ""), "'training': 0"),
+        (
+            weather_rows(lambda n: n % 90)[:600],
+            "in each part (days 1 to 20, 21 to 25 and",
+        ),
+        (weather_rows(lambda n: n % 90 if n % 60 > 3 else ""), "'training': 0"),
         (weather_rows(lambda n: "NA"), "'training': 0"),
+        (
+            weather_rows(lambda n: -9999 if n == 8 else n % 90),
+            "temperatures from -100 to 140 degrees, got -9999 in row 9",
+        ),
         (weather_rows(lambda n: 5.0), "temperatures that vary, got 5.0 always"),
-        (weather_rows(lambda n: "inf" if n == 8 else n), "got 'inf' in row 9 after"),
-        (weather_rows(lambda n: "hot" if n == 8 else n), "got 'hot' in row 9 after"),
+        (
+            weather_rows(lambda n: "inf" if n == 8 else n % 90),
+            "got 'inf' in row 9 after",
+        ),
+        (
+            weather_rows(lambda n: "hot" if n == 8 else n % 90),
+            "got 'hot' in row 9 after",
+        ),
         ([["2001-01-01T00:30", 3]], "full hour in every row, got '2001-01-01T00:30'"),
     ],
 )

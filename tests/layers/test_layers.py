@@ -294,6 +294,16 @@ def test_dense_equals_an_affine_map_in_numpy():
     np.testing.assert_allclose(layer.apply(params, xs)[1], expected, rtol=1e-12)
 
 
+def test_debug_nans_stops_at_no_valid_token_or_label():
+    layer = jaxrnn.embedding(VOCAB, 4)
+    params, tokens = random_params(0, layer, input_size=VOCAB), np.array([0, 3])
+    with jax.debug_nans(True):
+        layer.apply(params, tokens)
+        jaxrnn.losses.softmax_cross_entropy(np.zeros((2, VOCAB)), tokens)
+        with pytest.raises(FloatingPointError, match="nan"):
+            layer.apply(params, np.array([0, VOCAB]))
+
+
 def test_embedding_gives_nan_for_unknown_tokens():
     layer = jaxrnn.embedding(3, 2)
     params = layer.init(jax.random.key(0), 3)

@@ -10,11 +10,11 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
     ["_files", "_leaves", "_typing"],
-    ["_base", "_plan", "_rows"],
-    ["_most_probable", "_precision"],
+    ["_base", "_placement", "_plan", "_rows"],
+    ["_checks", "_most_probable"],
+    ["_precision"],
     [
         "_activation",
-        "_checks",
         "_convolution",
         "_finite_differences",
         "_gate_activation",

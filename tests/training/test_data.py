@@ -42,6 +42,20 @@ def test_any_text_comes_back(text):
     assert "".join(data.decode(again, data.encode(again, text))) == text
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("नमस्ते दुनिया।", ["नमस्ते", "दुनिया", "।"]),  # vowel signs, a virama
+        ("مُحَمَّد كَتَبَ", ["مُحَمَّد", "كَتَبَ"]),  # vowel signs above and below
+        ("cafe\u0301 de\u0301ja\u0300!", ["cafe\u0301", "de\u0301ja\u0300", "!"]),
+        ("نمی\u200cشود", ["نمی\u200cشود"]),  # letters that do not join
+        ("don't_stop", ["don't", "_", "stop"]),
+    ],
+)
+def test_words_keep_the_marks_of_their_letters(text, expected):
+    assert data.split_words(text) == expected
+
+
 # Batches
 
 
@@ -68,12 +82,15 @@ def test_every_sequence_comes_once(seed, num_buckets):
         )
     )
     rows = np.concatenate([batch.rows for batch in batches])
-    assert sorted(rows[rows >= 0].tolist()) == list(range(103))
+    counts = np.concatenate([batch.counts for batch in batches])
+    assert sorted(rows[counts].tolist()) == list(range(103))
+    assert (rows[~counts] == 103).all()  # no sequence has this number
     assert len({batch.xs.shape for batch in batches}) <= num_buckets
     for batch in batches:
         assert batch.xs.shape[:2] == batch.mask.shape == (len(batch.xs), 8)
+        of_rows = batch.of_rows(lengths)
         for index, row in enumerate(batch.rows):
-            length = lengths[row] if row >= 0 else 0
+            length = of_rows[index] if batch.counts[index] else 0
             assert batch.mask[:, index].sum() == length
             assert (batch.xs[:length, index] == row + 1).all()
             assert (batch.xs[length:, index] == 0).all()

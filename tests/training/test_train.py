@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
+from covering import combinations
 
 import jaxrnn
 from jaxrnn import decode, losses, train
@@ -57,8 +58,9 @@ def test_update_equals_optax_by_hand():
         optax.contrib.dog(1.0),
         optax.chain(optax.adam(0.1), optax.contrib.reduce_on_plateau()),
         optax.MultiSteps(optax.sgd(0.5), 2),
+        optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.05), opaque_mode=True),
     ],
-    ids=["lbfgs", "dog", "reduce-on-plateau", "multi-steps"],
+    ids=["lbfgs", "dog", "reduce-on-plateau", "multi-steps", "sam"],
 )
 def test_update_takes_every_kind_of_transformation(optimizer):
     update, state = start(optimizer)
@@ -170,6 +172,14 @@ def test_fit_stops_at_a_gradient_that_is_not_finite():
     assert not result.state.params["w"].any()
 
 
+@pytest.fixture
+def hears_ctrl_c():
+    """As in a terminal: some runners, nohup too, have their programs ignore SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupting(batches, at):
     for index, batch in enumerate(batches):
         if index == at:
@@ -177,6 +187,7 @@ def interrupting(batches, at):
         yield batch
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_ctrl_c_finishes_the_step_and_keeps_the_best():
     update, state = start()
     before = signal.getsignal(signal.SIGINT)
@@ -197,6 +208,7 @@ def test_ctrl_c_finishes_the_step_and_keeps_the_best():
     chex.assert_tree_all_finite(result.state.params)
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_a_second_ctrl_c_raises():
     update, state = start()
 
@@ -358,6 +370,16 @@ def test_wrong_arguments_of_fit_are_named(change, error, message):
         train.fit(**arguments)
 
 
+def test_an_update_that_does_not_donate_leaves_its_state():
+    optimizer = optax.adam(0.1)
+    _, state = start(optimizer)
+    update = train.make_update(quadratic, optimizer, donate=False)
+    once, _ = update(state, jnp.ones(3))
+    again, _ = update(state, jnp.ones(3))
+    chex.assert_trees_all_equal(once.params, again.params)
+    assert not state.params["w"].any()
+
+
 def test_a_state_that_was_used_up_is_named():
     update, state = start()
     update(state, jnp.ones(3))
@@ -437,8 +459,11 @@ def test_bad_counts_are_named(name):
         train.fit(update, state, [], **{name: 0})
 
 
-@pytest.mark.parametrize("make", [jaxrnn.elman, jaxrnn.gru, jaxrnn.lstm])
-@pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
+@combinations(
+    strength=1,
+    make=[jaxrnn.elman, jaxrnn.gru, jaxrnn.lstm],
+    unroll_fn=[jaxrnn.unroll, jaxrnn.unroll_bptt],
+)
 def test_training_memorises_hello(make, unroll_fn):
     """From each prefix of "hello", its next character."""
     symbols = "helo."

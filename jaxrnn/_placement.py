@@ -1,0 +1,50 @@
+"""Arrays whose type says where on a mesh of devices their parts are.
+
+So it is inside ``jax.shard_map``, and on meshes with explicit axes. There the types of
+what a loop takes and of what it gives must agree: zeros made inside of a function are
+placed nowhere until they meet the data.
+"""
+
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._typing import Array
+
+
+def is_placed(tree: Any) -> bool:
+    """Whether an array of ``tree`` has such a type."""
+    for leaf in jax.tree.leaves(tree):
+        sharding = jax.typeof(leaf).sharding
+        if any(axis is not None for axis in sharding.spec):
+            return True
+        if jax.sharding.AxisType.Manual in (sharding.mesh.axis_types or ()):
+            return True
+    return False
+
+
+def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
+    """Leaves ``(*B, ...)`` with their values, placed as the rows of sequences are.
+
+    Args:
+        tree: a state.
+        sequences: pytree with leaves ``(T, *B, ...)``.
+        num_batch_axes: how many there are in ``*B``.
+    """
+    if not is_placed(sequences):
+        return tree
+    rows = None
+    for leaf in jax.tree.leaves(sequences):
+        others = (0, *range(1 + num_batch_axes, leaf.ndim))
+        present = (leaf == leaf).any(axis=others)
+        rows = present if rows is None else rows | present
+
+    def place(leaf: Array) -> Array:
+        # A choice between equals, which XLA drops, has the type of both.
+        condition = rows.reshape(rows.shape + (1,) * (leaf.ndim - num_batch_axes))
+        return jnp.where(condition, leaf, leaf)
+
+    return jax.tree.map(place, tree)
