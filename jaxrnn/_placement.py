@@ -36,11 +36,13 @@ def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
     """
     if not is_placed(sequences):
         return tree
-    rows = None
-    for leaf in jax.tree.leaves(sequences):
-        others = (0, *range(1 + num_batch_axes, leaf.ndim))
-        present = (leaf == leaf).any(axis=others)
-        rows = present if rows is None else rows | present
+
+    def present(leaf: Array) -> Array:
+        """A bool ``(*B)``, whatever it is, that is placed as the rows are."""
+        return leaf.astype(bool).any((0, *range(1 + num_batch_axes, leaf.ndim)))
+
+    placed = [present(leaf) for leaf in jax.tree.leaves(sequences)]
+    rows = functools.reduce(operator.or_, placed)
 
     def place(leaf: Array) -> Array:
         # A choice between equals, which XLA drops, has the type of both.
