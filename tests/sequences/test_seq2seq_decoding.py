@@ -181,6 +181,7 @@ def test_scheduled_sampling_keeps_one_memory():
     assert needed(60) - needed(10) < 50 * (values + keys) / 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("standard_promotion")
 def test_a_model_learns_to_reverse():
     size, length = 6, 5  # symbols 2 to 5; 0 begins, 1 ends

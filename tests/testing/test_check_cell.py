@@ -27,10 +27,7 @@ def passes(cell, properties):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("lstm", "mingru") else pytest.param(name, marks=SLOW)
-        for name in CELLS
-    ],
+    [name if name == "mingru" else pytest.param(name, marks=SLOW) for name in CELLS],
 )
 def test_cells_of_the_library_pass_every_property(name):
     cell = CELLS[name].cell

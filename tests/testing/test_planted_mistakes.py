@@ -202,7 +202,13 @@ def test_a_planted_mistake_is_named(name):
     assert all(line.startswith(STEPS[STEPS.index(found_by) :]) for line in failed)
 
 
-@pytest.mark.parametrize("name", ["dropped term", "h_{-1} read as h_{T-1}"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "dropped term",
+        pytest.param("h_{-1} read as h_{T-1}", marks=pytest.mark.slow),
+    ],
+)
 def test_a_planted_mistake_shows_in_sequences_too(name):
     make, mutate, _, _ = PLANTED[name]
     sequences = ["streaming", "bptt against jax.grad", "finite differences"]

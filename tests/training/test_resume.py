@@ -61,9 +61,8 @@ MOMENTS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", ["twice", pytest.param("five times", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow  # a process for each life of the run
+@pytest.mark.parametrize("name", MOMENTS)
 def test_a_run_killed_at_some_moments_ends_as_if_it_was_not(
     tmp_path, uninterrupted, name
 ):
