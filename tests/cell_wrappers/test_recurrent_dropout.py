@@ -100,7 +100,12 @@ def with_noise(cell, case):
 
 @pytest.mark.parametrize(
     ("cell", "wrapper", "reverse"),
-    [(*each, False) for each in COMBINATIONS]
+    [
+        pytest.param(*each, False, marks=pytest.mark.slow)
+        if each in SLOW
+        else (*each, False)
+        for each in COMBINATIONS
+    ]
     + [("lstm", "all", True), ("gru", "learned", True)],
 )
 def test_the_backward_pass_by_hand_is_that_of_jax(cell, wrapper, reverse):

@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 from cases import assert_close, initial_params
-from covering import combinations
 
 import jaxrnn
 from jaxrnn import truncated
@@ -90,9 +89,17 @@ def train_by_hand(k1, k2, mask):
 
 
 update = truncated.make_update(model, loss_fn, optimizer)
+WINDOWS = [(4, True), (5, False), (5, True), (8, False), (8, True), (11, False)]
 
 
-@combinations(strength=1, k2=[4, 5, 8, 11], mask=[False, True])
+@pytest.mark.parametrize(
+    ("k2", "mask"),
+    [
+        (4, False),
+        (11, True),
+        *(pytest.param(*each, marks=pytest.mark.slow) for each in WINDOWS),
+    ],
+)
 def test_windows_equal_a_loop_in_python(k2, mask):
     state, losses = start(k2), []
     for window in windows(mask=mask):
