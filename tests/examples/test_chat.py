@@ -110,6 +110,7 @@ def converse(monkeypatch, capsys, typed, *arguments):
     return output
 
 
+@pytest.mark.slow
 def test_chat_takes_turns(character_model, tmp_path, monkeypatch, capsys):
     title, kept, reset = (
         "mean bits of what you typed",

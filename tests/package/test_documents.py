@@ -16,7 +16,10 @@ def code_blocks(document):
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/new_cell.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", pytest.param("docs/new_cell.md", marks=pytest.mark.slow)],
+)
 def test_code_in_documents_runs(document):
     blocks = code_blocks(document)
     assert blocks

@@ -99,7 +99,16 @@ UNROLLS = {
 }
 
 
-@pytest.mark.parametrize("name", UNROLLS)
+SLOW = ("two batch dimensions", "no batch dimension", "no state")  # as "one step"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in UNROLLS
+    ],
+)
 def test_a_planted_mistake_in_an_unroll_is_named(name):
     unroll_fn, found_by, leaf = UNROLLS[name]
     check = functools.partial(check_cell, jaxrnn.elman(H), unroll_fn=unroll_fn)
