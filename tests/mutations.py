@@ -272,7 +272,7 @@ MISTAKES = [
     Mistake(
         "metrics: a masked step counts as correct",
         "metrics.py",
-        "return _mean((predicted == labels).astype(jnp.float32), valid)",
+        "return _mean((predicted == labels).astype(jnp.float32), counted)",
         "return _mean((predicted == labels).astype(jnp.float32), None)",
         "training",
     ),
@@ -301,15 +301,15 @@ MISTAKES = [
     Mistake(
         "decode: the nucleus leaves out the symbol that reaches its mass",
         "decode.py",
-        "best = jnp.where(before < top_p, best, -jnp.inf)",
-        "best = jnp.where(jnp.cumsum(probabilities, axis=-1) < top_p, best, -jnp.inf)",
+        "best = jnp.where(before < self.top_p, best, -jnp.inf)",
+        "best = jnp.where(probabilities + before < self.top_p, best, -jnp.inf)",
         "sequences",
     ),
     Mistake(
         "decode: an ended sequence goes on",
         "decode.py",
-        "new_state, new_x = select(x == end, (state, x), (new_state, new_x))",
-        "pass",
+        "state, x = select(ended, (state, x), (new_state, new_x))",
+        "state, x = new_state, new_x",
         "sequences",
     ),
     Mistake(
@@ -337,8 +337,8 @@ MISTAKES = [
     Mistake(
         "data: masked steps count in the statistics",
         "_series.py",
-        "rows = rows[valid.reshape(-1)]",
-        "pass",
+        "return np.broadcast_to(valid[..., None], shape)",
+        "return np.ones(shape, bool)",
         "training",
     ),
     # Checkpoints
