@@ -14,40 +14,10 @@ from cases import (
     unroll,
     unroll_bptt,
 )
+from noisy_cells import CELLS, KEY, RATE, WRAPPERS, draw, wrapped
 
 import jaxrnn
 from jaxrnn import candidate_dropout, recurrent_dropout, zoneout
-
-KEY = jax.random.key(3)
-
-
-RATE = 0.4
-
-
-CELLS = {
-    "elman": jaxrnn.elman,
-    "lstm": jaxrnn.lstm,
-    "gru": jaxrnn.gru,
-    "gru-before": lambda size: jaxrnn.gru(size, reset_after=False),
-}
-
-
-def both(cell):
-    return candidate_dropout(recurrent_dropout(cell, RATE), 0.3)
-
-
-WRAPPERS = {
-    "recurrent": lambda cell: recurrent_dropout(cell, RATE),
-    "each step": lambda cell: recurrent_dropout(cell, RATE, variational=False),
-    "candidate": lambda cell: candidate_dropout(cell, RATE),
-    "both": both,
-    "both, other order": lambda c: recurrent_dropout(candidate_dropout(c, 0.3), RATE),
-    "zoneout": lambda cell: zoneout(cell, RATE),
-    "all": lambda cell: zoneout(both(cell), 0.2),
-    "all, other order": lambda cell: both(zoneout(cell, 0.2)),
-    "learned": lambda cell: jaxrnn.learned_state(zoneout(both(cell), 0.2)),
-}
-
 
 COMBINATIONS = [
     *(("lstm", wrapper) for wrapper in (*WRAPPERS, "cell zoneout")),
@@ -56,8 +26,6 @@ COMBINATIONS = [
     ("elman", "each step"),
     ("elman", "zoneout"),
 ]
-
-
 SLOW = [  # whose parts meet in others
     ("lstm", "each step"),
     ("lstm", "candidate"),
@@ -68,8 +36,6 @@ SLOW = [  # whose parts meet in others
     ("gru", "zoneout"),
     ("elman", "each step"),
 ]
-
-
 combinations = pytest.mark.parametrize(
     ("cell", "wrapper"),
     [
@@ -77,18 +43,6 @@ combinations = pytest.mark.parametrize(
         for each in COMBINATIONS
     ],
 )
-
-
-def wrapped(cell, wrapper):
-    if wrapper == "cell zoneout":
-        return zoneout(CELLS[cell](H), 0.2, cell_rate=0.5)
-    return WRAPPERS[wrapper](CELLS[cell](H))
-
-
-def draw(cell, params, shape):
-    """The noise of a run."""
-    drawn = jax.jit(cell.noise.draw, static_argnums=2)(KEY, params, shape)
-    return np.asarray(drawn)
 
 
 def with_noise(cell, case):

@@ -14,16 +14,6 @@ import jaxrnn
 from jaxrnn import checkpoint, data
 
 pytestmark = pytest.mark.usefixtures("as_users_run")
-
-
-SENTENCES = [
-    "In the beginning was the word.",
-    "And it came to pass that the king said unto the people, let there be light.",
-    "The servants of the king went into the city.",
-    "Is there a word? The people said, there was light!",
-]
-
-
 CHARACTERS = "\n ,.!?abcdefghijklmnopqrstuvwxyzABIST"
 
 
@@ -46,7 +36,7 @@ def word_model(tmp_path):
     from support import word_lm
 
     path = tmp_path / "params.safetensors"
-    words = data.split_words(" ".join(SENTENCES).lower())
+    words = data.split_words(" ".join(scripts.SENTENCES).lower())
     vocabulary = data.make_vocabulary(words, unknown=word_lm.UNKNOWN)
     symbols = data.vocabulary_to_json(vocabulary)
     settings = {"hidden": 12, "embedding": 5, "vocabulary": symbols}
@@ -54,15 +44,6 @@ def word_model(tmp_path):
     params = model.init(jax.random.key(0), model.output_size)
     checkpoint.save_params(path, params, {"next_word": json.dumps(settings)})
     return path
-
-
-def refused(module, capsys, monkeypatch, *arguments):
-    """What a script says of arguments that it does not take."""
-    monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
-    with pytest.raises(SystemExit) as error:
-        module.main()
-    assert error.value.code != 0
-    return f"{capsys.readouterr().err}{error.value.code}"
 
 
 def test_chat_keeps_the_state(character_model):
@@ -189,7 +170,7 @@ def test_chat_names_mistakes(character_model, tmp_path, capsys, monkeypatch):
         ([*model, "--top-p", 2], "--top-p must be above 0 and at most 1, got 2.0"),
         ([*model, "--length", 0], "--length: must be an int of at least 1, got 0"),
     ]:
-        said = refused(chat, capsys, monkeypatch, *arguments, "--out", out)
+        said = scripts.refused(chat, capsys, monkeypatch, *arguments, "--out", out)
         assert message in said, said
         if len(arguments) == 2:
             assert "python examples/char_lm.py trains a model" in said

@@ -11,29 +11,12 @@ import scripts
 pytestmark = pytest.mark.usefixtures("as_users_run")
 
 
-SENTENCES = [
-    "In the beginning was the word.",
-    "And it came to pass that the king said unto the people, let there be light.",
-    "The servants of the king went into the city.",
-    "Is there a word? The people said, there was light!",
-]
-
-
 @pytest.fixture
 def corpus(tmp_path):
     path = tmp_path / "text.txt"
-    drawn = random.Random(0).choices(SENTENCES, k=800)
+    drawn = random.Random(0).choices(scripts.SENTENCES, k=800)
     path.write_text(" ".join(drawn))
     return path
-
-
-def refused(module, capsys, monkeypatch, *arguments):
-    """What a script says of arguments that it does not take."""
-    monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
-    with pytest.raises(SystemExit) as error:
-        module.main()
-    assert error.value.code != 0
-    return f"{capsys.readouterr().err}{error.value.code}"
 
 
 @pytest.mark.slow
@@ -72,7 +55,7 @@ def test_next_word_names_mistakes(tmp_path, corpus, capsys, monkeypatch):
         (["--prompt", "the"], "no model to predict by: no such file"),
     ]:
         arguments = arguments if "--out" in arguments else [*arguments, "--out", out]
-        assert message in refused(next_word, capsys, monkeypatch, *arguments)
+        assert message in scripts.refused(next_word, capsys, monkeypatch, *arguments)
         assert not out.exists()
 
 
@@ -180,7 +163,7 @@ def test_the_probe_learns_a_sense_but_no_word():
 def test_word_sense_names_mistakes(tmp_path, capsys, monkeypatch):
     import word_sense
 
-    said = refused(
+    said = scripts.refused(
         word_sense, capsys, monkeypatch, "--limit", 10, "--out", tmp_path / "o"
     )
     assert "--limit must be at least 2000, got 10" in said

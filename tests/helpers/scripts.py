@@ -20,6 +20,14 @@ import pytest
 ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 
+SENTENCES = [
+    "In the beginning was the word.",
+    "And it came to pass that the king said unto the people, let there be light.",
+    "The servants of the king went into the city.",
+    "Is there a word? The people said, there was light!",
+]
+"""A text of few words, for examples on language."""
+
 
 class Finished(NamedTuple):
     """What a run that ended left behind."""
@@ -149,3 +157,12 @@ def table(output, title):
 
 def is_picture(path):
     return path.read_bytes().startswith(b"\x89PNG")
+
+
+def refused(module, capsys, monkeypatch, *arguments):
+    """What a script says of arguments that it does not take."""
+    monkeypatch.setattr("sys.argv", ["script", *map(str, arguments)])
+    with pytest.raises(SystemExit) as error:
+        module.main()
+    assert error.value.code != 0
+    return f"{capsys.readouterr().err}{error.value.code}"

@@ -13,8 +13,6 @@ from jaxrnn._finite_differences import directional_derivatives
 from jaxrnn.testing import cell_properties, check_cell
 
 STEPS = cell_properties(jaxrnn.elman(H))[:5]  # those that look at single steps
-
-
 SLOW = pytest.mark.slow  # some seconds each
 
 

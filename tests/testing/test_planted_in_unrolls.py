@@ -97,8 +97,6 @@ UNROLLS = {
     ),
     "gradient cut between chunks": (cut, "streaming", "dstate0"),
 }
-
-
 SLOW = ("two batch dimensions", "no batch dimension", "no state")  # as "one step"
 
 

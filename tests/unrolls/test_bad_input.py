@@ -10,8 +10,6 @@ from cases import BASE, CELLS, B, H, I, T, problem, random_params
 import jaxrnn
 
 cells = pytest.mark.parametrize("name", BASE)
-
-
 RUNS = {
     "unroll": jaxrnn.unroll,
     "unroll_bptt": jaxrnn.unroll_bptt,
@@ -22,8 +20,6 @@ RUNS = {
         params, xs, state, **flags
     ),
 }
-
-
 runs = pytest.mark.parametrize("run", RUNS)
 
 

@@ -21,13 +21,9 @@ from cases import (
 import jaxrnn
 
 kinds = pytest.mark.parametrize("name", KINDS)
-
-
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
 )
-
-
 unrolls = pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
 
 

@@ -28,16 +28,10 @@ from hypothesis import strategies as st
 import jaxrnn
 
 cells = pytest.mark.parametrize("name", BASE)
-
-
 kinds = pytest.mark.parametrize("name", KINDS)
-
-
 reversals = pytest.mark.parametrize(
     "reverse", [False, True], ids=["forward", "reverse"]
 )
-
-
 unrolls = pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
 
 
