@@ -44,7 +44,7 @@ def kind_of(name: str, leaf: Any) -> str:
     """What a leaf is: a type of number or key, a dtype kept as bytes, or ``array``.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it is something else, a string for instance.
     """
     if type(leaf) is int or type(leaf) in _NUMBERS:
         return type(leaf).__name__

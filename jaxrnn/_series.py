@@ -47,7 +47,7 @@ def windows(
 
 
 class Windows(NamedTuple):
-    """Stretches of several series side by side, and what comes next of each."""
+    """Stretches of several series side by side, and the steps that follow each."""
 
     xs: NDArray[Any]  # (T, W, ...)
     targets: NDArray[Any]  # (horizon, W, ...)
@@ -63,7 +63,7 @@ def windows_of_many(
     stride: int = 1,
     valid: Sequence[ArrayLike] | None = None,
 ) -> Windows:
-    """Every stretch of several series that has no gap in it, and what comes next.
+    """Every stretch without a gap, of several series, and the steps that follow it.
 
     Args:
         all_series: each ``(N_i, ...)``; those too short for a stretch have none.

@@ -44,7 +44,7 @@ def split_words(text: str) -> list[str]:
 
 @functools.cache
 def _words() -> re.Pattern[str]:
-    """A word, or what is none; re has no class of its own for combining marks."""
+    """The pattern of a word or a mark; re has no class of combining marks."""
     marks = "".join(char for char in map(chr, range(sys.maxunicode)) if _combines(char))
     word = rf"[^\W_](?:[^\W_]|[{re.escape(marks)}])*"
     return re.compile(rf"{word}(?:['\u2019]{word})*|[^\w\s]|_")

@@ -1,8 +1,6 @@
 """Generation: a layer's output, fed back as its next input; and beam search."""
 
-import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +15,11 @@ from ._checks import (
     check_integers,
     check_key,
     check_layer,
-    check_number,
     check_sequence,
     check_size,
 )
-from ._most_probable import most_probable, none_of_nan
-from ._precision import accumulation_dtype
+from ._choices import Choose, greedy, reads_logits, sampling
+from ._most_probable import most_probable
 from ._scan import select
 from ._typing import Array, ArrayLike, Key, Params, State
 from .pooling import last
@@ -37,98 +34,6 @@ __all__ = [
     "lengths_until",
     "sampling",
 ]
-
-Choose: TypeAlias = Callable[[Key, Array], Array]
-"""``(key, y (*B, O)) -> x (*B, ...)``: the next input, given an output."""
-
-
-def greedy(key: Key, logits: Array) -> Array:
-    """The most probable symbol.
-
-    Args:
-        key: not used.
-        logits: ``(*B, V)``.
-
-    Returns:
-        Integers ``(*B)``; -1, which no symbol is, where a logit is NaN.
-    """
-    return most_probable(logits)
-
-
-def sampling(
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-) -> Choose:
-    """Draw a symbol with probability ``softmax(logits / temperature)``.
-
-    Args:
-        temperature: above 0; towards 0 sampling becomes :func:`greedy`.
-        top_k: draw among the k most probable symbols only; None among all.
-        top_p: draw among the fewest of these that have at least this probability
-            together, the nucleus; None among all.
-
-    Returns:
-        A function for ``choose`` of :func:`generate`. Where a logit is NaN it gives -1,
-        which no symbol is.
-
-    Raises:
-        ValueError: ``temperature`` is not above 0, ``top_p`` not above 0 and at most 1,
-            ``top_k`` is below 1, or, while tracing, above the number of symbols.
-        TypeError: ``temperature`` or ``top_p`` is not a number, ``top_k`` not an int.
-
-    References:
-        Fan, Lewis and Dauphin, Hierarchical neural story generation, 2018 (top k).
-        Holtzman et al., The curious case of neural text degeneration, 2020 (nucleus).
-
-    >>> choose = sampling(temperature=0.7, top_k=2)
-    >>> int(choose(jax.random.key(0), jnp.array([9.0, -9.0, 9.0]))) in (0, 2)
-    True
-    """
-    temperature = check_number("temperature", temperature)
-    if not temperature > 0:
-        raise ValueError(
-            f"temperature must be above 0, got {temperature}: for the "
-            "most probable symbol use jaxrnn.decode.greedy"
-        )
-    if top_k is not None:
-        top_k = check_size("top_k", top_k)
-    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p!r}")
-
-    return _Sampling(temperature, top_k, top_p)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Sampling:
-    """What :func:`sampling` returns: a value, equal to others of the same options."""
-
-    temperature: float
-    top_k: int | None
-    top_p: float | None
-
-    def __call__(self, key: Key, logits: Array) -> Array:
-        # In 16 bits the noise is too coarse for rare symbols; the largest logit is
-        # moved to 0 so that a low temperature cannot overflow it.
-        logits = logits.astype(accumulation_dtype(logits.dtype))
-        logits = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
-        if self.top_k is None and self.top_p is None:
-            return none_of_nan(logits, jax.random.categorical(key, logits))
-        count = logits.shape[-1] if self.top_k is None else self.top_k
-        if count > logits.shape[-1]:
-            raise ValueError(
-                f"top_k must be at most the number of symbols {logits.shape[-1]}, "
-                f"got {self.top_k}"
-            )
-        best, symbols = lax.top_k(logits, count)
-        if self.top_p is not None:
-            probabilities = jax.nn.softmax(best)
-            before = jnp.cumsum(probabilities, axis=-1) - probabilities
-            best = jnp.where(before < self.top_p, best, -jnp.inf)
-        drawn = jax.random.categorical(key, best)
-        chosen = jnp.take_along_axis(symbols, drawn[..., None], axis=-1)[..., 0]
-        return none_of_nan(logits, chosen)
 
 
 def generate(
@@ -218,7 +123,7 @@ def generate(
     if end is not None and state is not None:
         ended, mask = _ended_before(prompt, mask, end)
     state, ys = layer.apply(params, prompt, state, mask=mask)
-    if end is not None and (choose is greedy or isinstance(choose, _Sampling)):
+    if end is not None and (reads_logits(choose)):
         check_class("end", end, ys.shape[-1], "symbols")
     first_key, key = jax.random.split(key)
 

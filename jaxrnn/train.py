@@ -57,7 +57,7 @@ def default_optimizer(
 
     Raises:
         ValueError: a number is not positive and finite.
-        TypeError: it is none.
+        TypeError: it is not a number.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural

@@ -300,7 +300,7 @@ MISTAKES = [
     ),
     Mistake(
         "decode: the nucleus leaves out the symbol that reaches its mass",
-        "decode.py",
+        "_choices.py",
         "best = jnp.where(before < self.top_p, best, -jnp.inf)",
         "best = jnp.where(probabilities + before < self.top_p, best, -jnp.inf)",
         "sequences",

@@ -41,7 +41,7 @@ def read_columns(path, names, argument):
 def parse_times(texts, unit, argument):
     """ISO dates or times as ``datetime64``, of days (``D``) or of hours (``h``).
 
-    Times with a time zone are converted to UTC; dates are those of their own zone.
+    Hours with a time zone are converted to UTC. A day keeps its date.
     """
     times = np.empty(len(texts), f"datetime64[{unit}]")
     for row, text in enumerate(texts):

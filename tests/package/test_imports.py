@@ -23,6 +23,7 @@ IMPORT_LAYERS = [
     [
         "_scan",
         "_batches",
+        "_choices",
         "_edit_distance",
         "_influence",
         "_multihead",

@@ -1,0 +1,111 @@
+"""Ways to choose the next symbol of a sequence, given logits."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from ._checks import check_number, check_size
+from ._most_probable import most_probable, none_of_nan
+from ._precision import accumulation_dtype
+from ._typing import Array, Key
+
+Choose: TypeAlias = Callable[[Key, Array], Array]
+"""``(key, y (*B, O)) -> x (*B, ...)``: the next input, given an output."""
+
+
+def greedy(key: Key, logits: Array) -> Array:
+    """The most probable symbol.
+
+    Args:
+        key: not used.
+        logits: ``(*B, V)``.
+
+    Returns:
+        Integers ``(*B)``; -1, which no symbol is, where a logit is NaN.
+    """
+    return most_probable(logits)
+
+
+def sampling(
+    *,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+) -> Choose:
+    """Draw a symbol with probability ``softmax(logits / temperature)``.
+
+    Args:
+        temperature: above 0; towards 0 sampling becomes :func:`greedy`.
+        top_k: draw among the k most probable symbols only; None among all.
+        top_p: draw among the fewest of these that have at least this probability
+            together, the nucleus; None among all.
+
+    Returns:
+        A function for ``choose`` of :func:`generate`. Where a logit is NaN it gives -1,
+        which no symbol is.
+
+    Raises:
+        ValueError: ``temperature`` is not above 0, ``top_p`` not above 0 and at most 1,
+            ``top_k`` is below 1, or, while tracing, above the number of symbols.
+        TypeError: ``temperature`` or ``top_p`` is not a number, ``top_k`` not an int.
+
+    References:
+        Fan, Lewis and Dauphin, Hierarchical neural story generation, 2018 (top k).
+        Holtzman et al., The curious case of neural text degeneration, 2020 (nucleus).
+
+    >>> choose = sampling(temperature=0.7, top_k=2)
+    >>> int(choose(jax.random.key(0), jnp.array([9.0, -9.0, 9.0]))) in (0, 2)
+    True
+    """
+    temperature = check_number("temperature", temperature)
+    if not temperature > 0:
+        raise ValueError(
+            f"temperature must be above 0, got {temperature}: for the "
+            "most probable symbol use jaxrnn.decode.greedy"
+        )
+    if top_k is not None:
+        top_k = check_size("top_k", top_k)
+    if top_p is not None and not 0 < check_number("top_p", top_p) <= 1:
+        raise ValueError(f"top_p must be above 0 and at most 1, got {top_p!r}")
+
+    return Sampling(temperature, top_k, top_p)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """What :func:`sampling` returns: a value, equal to others of the same options."""
+
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+    def __call__(self, key: Key, logits: Array) -> Array:
+        # In 16 bits the noise is too coarse for rare symbols; the largest logit is
+        # moved to 0 so that a low temperature cannot overflow it.
+        logits = logits.astype(accumulation_dtype(logits.dtype))
+        logits = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
+        if self.top_k is None and self.top_p is None:
+            return none_of_nan(logits, jax.random.categorical(key, logits))
+        count = logits.shape[-1] if self.top_k is None else self.top_k
+        if count > logits.shape[-1]:
+            raise ValueError(
+                f"top_k must be at most the number of symbols {logits.shape[-1]}, "
+                f"got {self.top_k}"
+            )
+        best, symbols = lax.top_k(logits, count)
+        if self.top_p is not None:
+            probabilities = jax.nn.softmax(best)
+            before = jnp.cumsum(probabilities, axis=-1) - probabilities
+            best = jnp.where(before < self.top_p, best, -jnp.inf)
+        drawn = jax.random.categorical(key, best)
+        chosen = jnp.take_along_axis(symbols, drawn[..., None], axis=-1)[..., 0]
+        return none_of_nan(logits, chosen)
+
+
+def reads_logits(choose: Any) -> bool:
+    """Whether ``choose`` is of this module, and so reads a number for each symbol."""
+    return choose is greedy or isinstance(choose, Sampling)
