@@ -148,7 +148,7 @@ def check_integers(name: str, values: ArrayLike) -> Array:
 
 
 def check_class(name: str, value: Any, count: int, of: str = "classes") -> int:
-    """Return ``value`` as an int from 0 to ``count - 1``; ``of`` names what it counts."""
+    """Return ``value`` as an int from 0 to ``count - 1``; ``of`` is their name."""
     index = check_size(name, value, least=0)
     if index >= count:
         raise ValueError(f"{name} must be one of the {count} {of}, got {index}")
