@@ -15,7 +15,7 @@ saves the curve of training and a map of what the decoder looked at.
 
 import collections
 
-from support import command_line, docstrings, pairs, results, writing
+from support import command_line, docstrings, pair_training, pairs, results, writing
 
 import matplotlib
 import numpy as np
@@ -78,7 +78,7 @@ def main():
         look_at_words=True,
         dropout=DROPOUT,
     )
-    settings = pairs.Settings(
+    settings = pair_training.Settings(
         steps=args.steps or (FULL["steps"] if args.full else STEPS),
         batch_size=BATCH_SIZE,
         learning_rate=LEARNING_RATE,
@@ -87,7 +87,7 @@ def main():
     )
     checked = [(source(each), each.summary) for each in validation]
     params = copying(pairs.initial_params(translator, args.seed))
-    result = pairs.fit(translator, params, given, checked, settings)
+    result = pair_training.fit(translator, params, given, checked, settings)
     if result.stopped:
         print(f"stopped early: {result.stopped}")
     writing.plot_loss(args.out / "loss.png", result.history, "word")

@@ -16,7 +16,7 @@ parameters, the curve of training, and maps of what the decoder looked at.
 import argparse
 import sys
 
-from support import command_line, pairs, results, writing
+from support import command_line, pair_training, pairs, results, writing
 from support.translation_tasks import TASKS
 
 import matplotlib
@@ -46,7 +46,7 @@ def train_model(args):
     sizes = {"embedding_size": EMBEDDING_SIZE, "hidden_size": args.hidden_size}
     options = {"dropout": task.dropout, "embedding_scale": task.embedding_scale}
     translator = pairs.build(*vocabularies, longest, **sizes, **options)
-    settings = pairs.Settings(
+    settings = pair_training.Settings(
         steps=args.steps,
         batch_size=task.batch_size,
         learning_rate=task.learning_rate,
@@ -54,7 +54,7 @@ def train_model(args):
         sampling_rate=args.scheduled_sampling,
     )
     params = pairs.initial_params(translator, args.seed)
-    result = pairs.fit(translator, params, training, validation, settings)
+    result = pair_training.fit(translator, params, training, validation, settings)
     if result.stopped:
         print(f"stopped early: {result.stopped}")
     pairs.save(path, translator, result.best_params, sizes, args.task)

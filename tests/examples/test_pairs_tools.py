@@ -32,15 +32,15 @@ def toy():
 
 
 def test_batches_hold_every_pair_and_feed_what_stands_before():
-    from support import pairs
+    from support import pair_training
 
     translator, _ = toy()
-    settings = pairs.Settings(
+    settings = pair_training.Settings(
         steps=4, batch_size=2, learning_rate=0.1, seed=0, sampling_rate=0.8
     )
     found, rates = set(), []
     names = translator.target.symbols
-    given = pairs.batches(translator, PAIRS, settings)
+    given = pair_training.batches(translator, PAIRS, settings)
     batches = list(itertools.islice(given, 4))
     for batch in batches:
         fed, targets, mask = (
@@ -61,15 +61,15 @@ def test_batches_hold_every_pair_and_feed_what_stands_before():
 
 
 def test_scheduled_sampling_at_a_rate_of_zero_is_teacher_forcing():
-    from support import pairs
+    from support import pair_training, pairs
 
     translator, params = toy()
     sources, targets = pairs.encode(translator, PAIRS)
     padded = data.pad(sources)
     batch = pairs.batch_of(translator, *padded, targets)
     own = {**batch, "sampling_rate": np.float32(1)}
-    plain = pairs.make_loss(translator.model)(params, batch)
-    loss_fn = jax.jit(pairs.make_loss(translator.model, scheduled=True))
+    plain = pair_training.make_loss(translator.model)(params, batch)
+    loss_fn = jax.jit(pair_training.make_loss(translator.model, scheduled=True))
     assert np.isclose(loss_fn(params, batch, jax.random.key(1)), plain, rtol=1e-6)
     assert not np.isclose(loss_fn(params, own, jax.random.key(1)), plain, rtol=1e-6)
 
