@@ -20,7 +20,7 @@ COMPILE_CHEAPLY = os.environ.get("XLA_FLAGS") in (None, CHEAP_FLAGS)  # workers 
 if COMPILE_CHEAPLY and jax.__version_info__ < (0, 11):
     os.environ["XLA_FLAGS"] = CHEAP_FLAGS
 jax.config.update("jax_disable_most_optimizations", COMPILE_CHEAPLY)
-jax.config.update("jax_traceback_in_locations_limit", 0)  # a twentieth of the lowering
+jax.config.update("jax_traceback_in_locations_limit", 0)  # nobody reads them
 
 # What one test or run compiled, the next one reads, small programs as well.
 ROOT = pathlib.Path(__file__).parent
