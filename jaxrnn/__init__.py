@@ -76,6 +76,7 @@ from ._connections import highway as highway
 from ._connections import residual as residual
 from ._dropout import dropout as dropout
 from ._dropout import weight_drop as weight_drop
+from ._from_spec import from_spec as from_spec
 from ._gradient_by_lag import gradient_by_lag as gradient_by_lag
 from ._influence import Influence as Influence
 from ._influence import dense_influence as dense_influence
@@ -172,6 +173,7 @@ __all__ = [
     "elman",
     "embedding",
     "exponential_map",
+    "from_spec",
     "gradient_by_lag",
     "gru",
     "highway",

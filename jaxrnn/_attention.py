@@ -19,6 +19,7 @@ from ._checks import (
 from ._noise import draw_noise
 from ._precision import accumulation_dtype, add_bias, dot
 from ._scan import select, zeros_like
+from ._spec import Described, Spec, described_in
 from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Shape, State
 from ._unroll import unroll
 from .initializers import glorot_uniform
@@ -26,12 +27,17 @@ from .initializers import glorot_uniform
 InitAttention: TypeAlias = Callable[[Key, int, int, DTypeLike | None], Params]
 
 
-class Attention(NamedTuple):
-    """How well each step of a sequence fits a query: three pure functions."""
-
+class _AttentionFields(NamedTuple):
     init: InitAttention  # (key, query_size, value_size, dtype) -> params
     keys: Callable[[Params, Array], Array]  # (params, values (*B, S, F)) -> (*B, S, A)
     score: Callable[[Params, Array, Array], Array]  # (params, query, keys) -> (*B, S)
+    spec: Spec | None = None
+
+
+class Attention(Described, _AttentionFields):
+    """How well each step of a sequence fits a query: three pure functions."""
+
+    __slots__ = ()
 
 
 class AdditiveParams(NamedTuple):
@@ -43,6 +49,7 @@ class AdditiveParams(NamedTuple):
     v: Array  # (A, 1)
 
 
+@described_in("seq2seq")
 def additive(size: int) -> Attention:
     """A layer of units that sees query and value: ``v . tanh(q W_q + x W_v + b)``.
 
@@ -88,6 +95,7 @@ class DotProductParams(NamedTuple):
     w: Array  # (F, Q)
 
 
+@described_in("seq2seq")
 def dot_product() -> Attention:
     """Products of the query with projected values: ``q . (x W) / sqrt(Q)``.
 
@@ -168,6 +176,7 @@ class AttendingState(NamedTuple):
     memory: Memory  # as :func:`remember` gives it
 
 
+@described_in("seq2seq")
 def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
     """A layer whose cell sees, beside each input, what it attends to.
 

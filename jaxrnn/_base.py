@@ -16,8 +16,9 @@ function gets and returns; the argument names are part of the contract.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from ._spec import Described, Spec
 from ._typing import (
     Array,
     ArrayLike,
@@ -234,20 +235,7 @@ class Derived(NamedTuple):
     cell: "Cell"
 
 
-class Cell(NamedTuple):
-    """One step of a recurrence, split into what time orders and what it does not.
-
-    ``step`` after ``project`` is the whole cell: stepping it by hand, in chunks or
-    with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
-    ``adjoint`` may be None: ``unroll`` works, ``unroll_bptt`` raises ValueError.
-    ``noise`` is what a layer draws if it gets a key; unrolls do not look at it.
-    ``coefficients`` are there if the step is linear in the state, element by element:
-    :func:`jaxrnn.unroll_associative` takes them. ``derived`` is there if the weights
-    are derived of the parameters: an unroll does that once, before its loop. With a
-    ``spatial_shape`` S inputs, pre-activations and outputs have these axes before
-    their features: ``(*B, *S, I)``. Masks and resets have not.
-    """
-
+class _CellFields(NamedTuple):
     init: InitFn
     initial_state: InitialStateFn
     project: ProjectFn
@@ -258,6 +246,41 @@ class Cell(NamedTuple):
     coefficients: CoefficientsFn | None = None
     derived: Derived | None = None
     spatial_shape: Shape = ()
+    spec: Spec | None = None
+
+
+_OFFERS = ("adjoint", "noise", "coefficients", "derived")
+_KEEP_OFFERS = {"init", "spec", *_OFFERS}
+
+
+class Cell(Described, _CellFields):
+    """One step of a recurrence, split into what time orders and what it does not.
+
+    ``step`` after ``project`` is the whole cell: stepping it by hand, in chunks or
+    with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
+    ``adjoint`` may be None: ``unroll`` works, ``unroll_bptt`` raises ValueError.
+    ``noise`` is what a layer draws if it gets a key; unrolls do not look at it.
+    ``coefficients`` are there if the step is linear in the state, element by element:
+    :func:`jaxrnn.unroll_associative` takes them. ``derived`` is there if the weights
+    are derived of the parameters: an unroll does that once, before its loop. With a
+    ``spatial_shape`` S inputs, pre-activations and outputs have these axes before
+    their features: ``(*B, *S, I)``. Masks and resets have not. ``spec`` is the
+    description of a cell that a factory of this library made: cells of equal
+    descriptions are equal, and share compiled programs.
+    """
+
+    __slots__ = ()
+
+    def _replace(self, **changes: Any) -> "Cell":
+        """Return a copy with other fields.
+
+        ``adjoint``, ``noise``, ``coefficients`` and ``derived`` describe the step that
+        was there. Where another field than ``init`` changes they are dropped, unless
+        they are given too: a forgotten one costs speed, and never a wrong gradient.
+        """
+        if not changes.keys() <= _KEEP_OFFERS:
+            changes = dict.fromkeys(_OFFERS) | changes
+        return super()._replace(**changes)
 
 
 class UnrollFn(Protocol):
@@ -334,11 +357,20 @@ class LayerStepFn(Protocol):
         ...
 
 
-class Layer(NamedTuple):
-    """A map from sequences to sequences: recurrent, stacked, or time-distributed."""
-
+class _LayerFields(NamedTuple):
     init: InitFn
     initial_state: InitialStateFn
     apply: ApplyFn
     step: LayerStepFn
     output_size: int
+    spec: Spec | None = None
+
+
+class Layer(Described, _LayerFields):
+    """A map from sequences to sequences: recurrent, stacked, or time-distributed.
+
+    ``spec`` is the description of a layer that a factory of this library made: layers
+    of equal descriptions are equal, and share compiled programs.
+    """
+
+    __slots__ = ()

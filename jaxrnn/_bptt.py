@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from ._base import Cell
 from ._checks import check_like, check_size
+from ._known import known
 from ._plan import fast_plan, small_plan
 from ._reverse_mode import (
     Saved,
@@ -31,6 +32,7 @@ from ._typing import Array, ArrayLike, Params, State
 from ._unroll import batch_shape, hoisted, prepare
 
 
+@known
 def unroll_bptt(
     cell: Cell,
     params: Params,
@@ -81,6 +83,7 @@ def unroll_bptt(
     return reverse_mode(cell, plan, reverse, params, sequence)
 
 
+@known
 def unroll_chunked(
     cell: Cell,
     params: Params,

@@ -16,6 +16,7 @@ from ._checks import (
 )
 from ._precision import add_bias, dot
 from ._scan import select, zeros_like
+from ._spec import described
 from ._typing import Array, ArrayLike, Params, Shape
 from .initializers import Initializer, glorot_uniform
 
@@ -37,6 +38,7 @@ def _unmasked(xs: ArrayLike, mask: ArrayLike | None) -> Array:
     return inputs if valid is None else select(valid, inputs, zeros_like(inputs))
 
 
+@described
 def residual(layer: Layer) -> Layer:
     """The inputs added to the outputs of a layer: ``y = x + layer(x)``.
 
@@ -93,6 +95,7 @@ class HighwayParams(NamedTuple):
     b: Array  # (O,)
 
 
+@described
 def highway(
     layer: Layer, *, gate_bias: float = -1.0, w_init: Initializer = glorot_uniform
 ) -> Layer:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from ._base import Layer
 from ._checks import check_array, check_bool, check_layer, check_rate, leaf_name
+from ._spec import described
 from ._typing import Array, Key, Params
 
 
@@ -28,6 +29,7 @@ def _drop(key: Key, values: Array, rate: float, axis: int | None = None) -> Arra
     return jnp.where(keep, scaled, jnp.zeros_like(values))
 
 
+@described
 def dropout(
     layer: Layer,
     rate: float = 0.0,
@@ -98,6 +100,7 @@ def dropout(
     return layer._replace(apply=apply)
 
 
+@described
 def weight_drop(
     layer: Layer, rate: float, *, names: str | tuple[str, ...] = "w_h"
 ) -> Layer:

@@ -9,12 +9,15 @@ import jax.numpy as jnp
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
 from ._checks import check_array, check_cell, check_layer, check_like
+from ._known import known
 from ._noise import draw_noise
 from ._scan import select, zeros_like
+from ._spec import described
 from ._typing import Array, Params, State
 from ._unroll import batch_shape, unroll
 
 
+@described
 def layer(
     cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn | None = None
 ) -> Layer:
@@ -77,6 +80,7 @@ def _refuse_step(what: str) -> LayerStepFn:
     return step
 
 
+@described
 def stack(*layers: Layer) -> Layer:
     """Layers one after another, of any kinds and widths.
 
@@ -104,6 +108,7 @@ def stack(*layers: Layer) -> Layer:
     return _stack(layers, lambda outputs: outputs[-1], layers[-1:])
 
 
+@described
 def skip_stack(*layers: Layer) -> Layer:
     """A stack whose outputs are those of every layer, side by side.
 
@@ -215,6 +220,7 @@ class BidirectionalState(NamedTuple):
     backward: State
 
 
+@known
 def _concatenate(forward: Array, backward: Array) -> Array:
     return jnp.concatenate([forward, backward], axis=-1)
 
@@ -239,6 +245,7 @@ def _merged_size(
         ) from error
 
 
+@described
 def bidirectional(
     forward: Cell,
     backward: Cell,

@@ -9,6 +9,7 @@ from ._base import Adjoint, Cell, Derived, Noise
 from ._checks import check_cell
 from ._precision import widen
 from ._scan import zeros_like
+from ._spec import described
 from ._typing import Array, Params, State
 
 
@@ -19,6 +20,7 @@ class LearnedStateParams(NamedTuple):
     state: State  # leaves (H,), in the dtype of the parameters
 
 
+@described
 def learned_state(cell: Cell) -> Cell:
     """The same cell, with an initial state that is learned.
 

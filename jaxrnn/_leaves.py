@@ -125,5 +125,23 @@ def described_in_file(encoded: Encoded) -> tuple[Any, str]:
     return array.shape[:-1], kind
 
 
+def types_of(tree: Any, where: str = "") -> dict[str, str]:
+    """The type of each NamedTuple of this library in a pytree, by its path."""
+    if isinstance(tree, dict):
+        parts = {f"[{key!r}]": part for key, part in tree.items()}
+    elif hasattr(tree, "_asdict"):
+        parts = {f".{name}": part for name, part in tree._asdict().items()}
+    elif isinstance(tree, list | tuple):
+        parts = {f"[{index}]": part for index, part in enumerate(tree)}
+    else:
+        parts = {}
+    types = {}
+    if hasattr(tree, "_asdict") and type(tree).__module__.split(".")[0] == "jaxrnn":
+        types[where] = type(tree).__name__
+    for name, part in parts.items():
+        types |= types_of(part, where + name)
+    return types
+
+
 def _bytes(contents: bytes) -> np.ndarray:
     return np.frombuffer(contents, np.uint8)

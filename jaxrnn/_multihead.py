@@ -8,9 +8,11 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, Derived
 from ._checks import check_cell, check_size
+from ._spec import described
 from ._typing import Array, Params
 
 
+@described
 def multihead(
     make_cell: Callable[[int], Cell], hidden_size: int, num_heads: int
 ) -> Cell:

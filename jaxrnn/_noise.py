@@ -124,5 +124,4 @@ def add_noise(
         return dparams, jnp.concatenate([dxs, jnp.zeros_like(drawn)], axis=-1)
 
     adjoint = None if inner.adjoint is None else Adjoint(forward, backward, accumulate)
-    parts = {"project": project, "step": step, "adjoint": adjoint}
-    return Noise(draw_all, inner._replace(**parts, coefficients=None, derived=None))
+    return Noise(draw_all, inner._replace(project=project, step=step, adjoint=adjoint))

@@ -10,9 +10,11 @@ from ._base import Adjoint, Cell
 from ._checks import check_bool, check_cell, check_rate
 from ._noise import NoisyResidual, add_noise, keep, state_sizes
 from ._precision import dot_in_loop, dot_transposed
+from ._spec import described
 from ._typing import Array, Params, Residual
 
 
+@described
 def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> Cell:
     """A cell whose state is dropped, in training, where it meets the recurrent weights.
 
@@ -70,6 +72,7 @@ def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> C
     return _dropping(cell, rate, variational, given, size=lambda sizes: sizes["h"])
 
 
+@described
 def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> Cell:
     """A cell whose candidate is dropped, in training, before it enters the state.
 
@@ -127,8 +130,6 @@ def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
     return cell._replace(
         step=lambda params, state, a_x: adjoint.forward(params, state, a_x)[:2],
         adjoint=adjoint,
-        coefficients=None,
-        derived=None,
     )
 
 

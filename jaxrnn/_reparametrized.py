@@ -6,9 +6,11 @@ import jax
 
 from ._base import Adjoint, Cell, Derived
 from ._checks import check_cell, check_like
+from ._spec import described
 from ._typing import Params, Shape, State
 
 
+@described
 def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
     """A cell whose weights are ``transform`` of its parameters.
 

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from ._base import Adjoint, Cell, Noise
 from ._checks import check_cell, check_integers
 from ._scan import zeros_like
+from ._spec import described
 from ._typing import Array, ArrayLike, Params, State
 
 
+@described
 def all_states(cell: Cell) -> Cell:
     """The same cell, whose outputs are its states: ``c`` of an LSTM too.
 
@@ -36,6 +38,7 @@ def all_states(cell: Cell) -> Cell:
     return _with_output(cell, lambda state: state, cell_size=_state_size(cell))
 
 
+@described
 def no_outputs(cell: Cell) -> Cell:
     """The same cell, whose outputs have no features: for the final state alone.
 
@@ -146,8 +149,6 @@ def _with_output(cell: Cell, output: Callable[[State], Any], *, cell_size: int) 
         output_size=cell_size,
         adjoint=None if cell.adjoint is None else _adjoint(cell, cell.adjoint, output),
         noise=own,
-        coefficients=None,
-        derived=None,
     )
 
 

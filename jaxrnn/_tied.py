@@ -7,8 +7,10 @@ import jax.numpy as jnp
 
 from ._base import Layer
 from ._checks import check_layer, check_place_flags, check_size
+from ._known import known
 from ._precision import add_bias, dot_transposed
 from ._scan import select, zeros_like
+from ._spec import described
 from ._time_distributed import EmbeddingParams, embedding
 from ._typing import Array, Params, Shape
 from .initializers import Initializer
@@ -22,11 +24,13 @@ class TiedParams(NamedTuple):
     b: Array  # (V,), of the readout
 
 
+@known
 def _scaled_normal(key, shape, dtype) -> Array:
     scale = jnp.asarray(shape[-1] ** -0.5, dtype)
     return scale * jax.random.normal(key, shape, dtype)
 
 
+@described
 def tied(
     layer: Layer, vocab_size: int, *, table_init: Initializer = _scaled_normal
 ) -> Layer:

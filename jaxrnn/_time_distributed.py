@@ -18,9 +18,11 @@ from ._checks import (
     check_sequence,
     check_size,
 )
+from ._known import known
 from ._normalized import normalized
 from ._precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._scan import select, zeros_like
+from ._spec import described
 from ._typing import Array, ArrayLike, Key, Params, Shape
 from .initializers import Initializer, glorot_uniform
 
@@ -64,10 +66,12 @@ class DenseParams(NamedTuple):
     b: Array  # (O,)
 
 
+@known
 def _identity(x: Array) -> Array:
     return x
 
 
+@described
 def dense(
     size: int,
     *,
@@ -123,6 +127,7 @@ class LayerNormParams(NamedTuple):
     b: Array  # (I,)
 
 
+@described
 def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
     """The features of each step, with mean 0 and variance 1, scaled and shifted.
 
@@ -184,10 +189,12 @@ class EmbeddingParams(NamedTuple):
     table: Array  # (V, O)
 
 
+@known
 def _normal(key: Key, shape, dtype) -> Array:
     return jax.random.normal(key, shape, dtype)
 
 
+@described
 def embedding(
     vocab_size: int, size: int, *, table_init: Initializer = _normal
 ) -> Layer:

@@ -8,6 +8,7 @@ from jax import lax
 
 from ._base import Cell
 from ._checks import check_bool, check_cell, check_flags, check_like, check_sequence
+from ._known import known
 from ._placement import placed_like
 from ._precision import narrow, widen
 from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
@@ -122,6 +123,7 @@ def entering_states(
     return states, last, ys
 
 
+@known
 def unroll(
     cell: Cell,
     params: Params,

@@ -9,10 +9,12 @@ from jax import lax
 
 from ._base import UnrollFn
 from ._checks import check_function, check_size
+from ._spec import described
 from ._typing import Array, State
 from ._unroll import Sequence, hoisted, prepare, unroll_sequence
 
 
+@described
 def unroll_with(
     *,
     unroll: int = 1,

@@ -10,11 +10,13 @@ from ._base import Adjoint, Cell
 from ._checks import check_cell, check_rate
 from ._noise import add_noise, keep, state_fields, state_sizes
 from ._scan import zeros_like
+from ._spec import described
 from ._typing import Array, State
 
 Kept = dict[str, Array | float]  # of each field, the share that is new
 
 
+@described
 def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
     """A cell whose state stays as it was, entry by entry at random, in training.
 
@@ -97,8 +99,6 @@ def _zoned_out(cell: Cell, kept: Kept) -> Cell:
     return cell._replace(
         step=step,
         adjoint=None if cell.adjoint is None else _adjoint(cell.adjoint, mix, kept),
-        coefficients=None,
-        derived=None,
     )
 
 

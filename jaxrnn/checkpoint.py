@@ -19,7 +19,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from ._base import Cell, Layer
 from ._files import write_whole
+from ._from_spec import differences, plain_spec
 from ._leaves import (
     ARRAY,
     NATIVE,
@@ -29,6 +31,7 @@ from ._leaves import (
     described_in_file,
     encode,
     kind_of,
+    types_of,
 )
 from ._typing import Params
 
@@ -38,11 +41,17 @@ _OWN = "jaxrnn."
 _MARKER = "jaxrnn.format"
 _CONTENT = "jaxrnn.content"  # what wrote it: params or state
 _KINDS = "jaxrnn.kinds"  # of the leaves that are no plain arrays
+_TYPES = "jaxrnn.types"  # of the parts that are NamedTuples of this library
+_MODEL = "jaxrnn.model"  # the description of the cell or layer
 _CHECKSUM = "jaxrnn.checksum"
 
 
 def save_params(
-    path: str | os.PathLike[str], params: Params, metadata: dict[str, str] | None = None
+    path: str | os.PathLike[str],
+    params: Params,
+    metadata: dict[str, str] | None = None,
+    *,
+    model: Cell | Layer | None = None,
 ) -> None:
     """Write parameters to a file, all of it or none.
 
@@ -53,15 +62,21 @@ def save_params(
         path: where to write; an existing file is replaced, a missing folder made.
         params: pytree of arrays and numbers. Each is named by its path, as ``[1].w_h``.
         metadata: strings to keep beside them.
+        model: the cell or layer of the parameters. Its description is written beside
+            them, and :func:`load_params` refuses the file for another model.
 
     Raises:
         OSError: the file cannot be written.
-        TypeError: a leaf has no numbers, or metadata is not a dict of strings.
+        TypeError: a leaf has no numbers, metadata is not a dict of strings, or
+            ``model`` was not made by a factory of this library.
         ValueError: two leaves have the same path, or a key of ``metadata`` begins with
             ``jaxrnn.``, which the file itself uses.
     """
     _check_metadata(metadata)
-    _save(path, "params", params, metadata or {})
+    metadata = dict(metadata or {})
+    if model is not None:
+        metadata[_MODEL] = json.dumps(plain_spec("model", model))
+    _save(path, "params", params, metadata)
 
 
 def _check_metadata(metadata: Any) -> None:
@@ -99,6 +114,7 @@ def _save(path: Any, content: str, tree: Any, metadata: dict[str, str]) -> None:
         _MARKER: "2",
         _CONTENT: content,
         _KINDS: json.dumps(kinds),
+        _TYPES: json.dumps(types_of(tree)),
     }
     metadata[_CHECKSUM] = _checksum(arrays, metadata)
     write_whole(path, safetensors.numpy.save(arrays, metadata))
@@ -115,13 +131,21 @@ def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def load_params(path: str | os.PathLike[str], like: Params) -> Params:
+def load_params(
+    path: str | os.PathLike[str],
+    like: Params,
+    *,
+    model: Cell | Layer | None = None,
+) -> Params:
     """Read parameters that :func:`save_params` wrote.
 
     Args:
         path: the file.
         like: pytree of the structure, shapes and dtypes expected: parameters, or what
             ``jax.eval_shape`` says of ``init``.
+        model: the cell or layer that takes the parameters. A file whose description is
+            of another model is refused: parameters of ``gru(5)`` have the shapes of
+            those of ``gru(5, reset_after=False)``, and mean something else.
 
     Returns:
         A pytree like ``like``: arrays of NumPy where ``like`` has them, else of JAX.
@@ -129,12 +153,24 @@ def load_params(path: str | os.PathLike[str], like: Params) -> Params:
     Raises:
         FileNotFoundError: no such file.
         ValueError: the file is damaged, of another program, or of another model; the
-            message names the first parameter that does not fit.
+            message names the first parameter, or the parts of the model, that do not
+            fit.
+        TypeError: ``model`` was not made by a factory of this library.
+
+    >>> import tempfile, jaxrnn
+    >>> cell, other = jaxrnn.gru(5), jaxrnn.gru(5, reset_after=False)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_params(f"{folder}/model", params, model=cell)
+    ...     load_params(f"{folder}/model", params, model=other)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ValueError: ...jaxrnn.gru(reset_after=True) in the file, jaxrnn.gru(reset_after=...
     """
-    return _load(path, "params", like)
+    description = None if model is None else plain_spec("model", model)
+    return _load(path, "params", like, description)
 
 
-def _load(path: Any, content: str, like: Any) -> Any:
+def _load(path: Any, content: str, like: Any, description: Any = None) -> Any:
     arrays, metadata = _read(path)
     # Files of format 1 say it by their kinds.
     found = metadata.get(_CONTENT) or ("state" if _KINDS in metadata else "params")
@@ -143,6 +179,8 @@ def _load(path: Any, content: str, like: Any) -> Any:
             f"{path} was not written by jaxrnn.checkpoint.save_{content}, but by "
             f"save_{found}: read it with load_{found}"
         )
+    _check_model(path, metadata, description)
+    _check_types(path, metadata, like)
     kinds = json.loads(metadata.get(_KINDS, "{}"))
     leaves, treedef = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(where) for where, _ in leaves]
@@ -161,6 +199,25 @@ def _load(path: Any, content: str, like: Any) -> Any:
             f"{path} must hold {_names(names)}, got also {_names(surplus)}"
         )
     return jax.tree.unflatten(treedef, decoded)
+
+
+def _check_model(path: Any, metadata: dict[str, str], description: Any) -> None:
+    if description is None or _MODEL not in metadata:
+        return
+    differ = list(differences(json.loads(metadata[_MODEL]), description))
+    if differ:
+        raise ValueError(f"{path} is of another model: {'; '.join(differ)}")
+
+
+def _check_types(path: Any, metadata: dict[str, str], like: Any) -> None:
+    """Check what equal names and shapes do not tell: parameters of which cell."""
+    found = json.loads(metadata.get(_TYPES, "{}"))
+    for where, name in types_of(like).items():
+        if found.get(where, name) != name:
+            raise ValueError(
+                f"{path} is of another model: its parameters{where} are "
+                f"{found[where]}, those here {name}"
+            )
 
 
 def _check_leaf(path: Any, name: str, got: Encoded, like: Any) -> None:

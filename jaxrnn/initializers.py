@@ -16,7 +16,9 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from ._checks import check_floating
+from ._known import known
 from ._precision import accumulation_dtype
+from ._spec import described
 from ._typing import Array, DTypeLike, Key, Shape
 
 Initializer: TypeAlias = Callable[[Key, Shape, DTypeLike], Array]
@@ -24,6 +26,7 @@ Initializer: TypeAlias = Callable[[Key, Shape, DTypeLike], Array]
 __all__ = ["Initializer", "glorot_uniform", "orthogonal", "per_gate"]
 
 
+@known
 def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
     """Uniform on +-sqrt(6 / (fan_in + fan_out)).
 
@@ -43,6 +46,7 @@ def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Ar
     return _glorot_uniform(key, tuple(shape), check_floating("dtype", dtype))
 
 
+@known
 def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
     """Orthogonal matrix, uniformly distributed; computed in at least float32.
 
@@ -61,6 +65,7 @@ def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
     return _orthogonal(key, tuple(shape), check_floating("dtype", dtype))
 
 
+@described
 def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
     """Draw each of ``num_gates`` blocks of columns on its own.
 

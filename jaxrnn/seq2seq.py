@@ -58,6 +58,7 @@ from ._layers import layer, stack
 from ._noise import state_fields
 from ._precision import add_bias, dot
 from ._scan import select, zeros_like
+from ._spec import Described, Spec, described
 from ._time_distributed import DenseParams
 from ._typing import Array, ArrayLike, DTypeLike, Key, Params, State
 from .decode import Choose, sampling
@@ -93,9 +94,7 @@ class EncoderDecoderParams(NamedTuple):
 InitFn: TypeAlias = Callable[..., EncoderDecoderParams]
 
 
-class EncoderDecoder(NamedTuple):
-    """Pure functions, and the decoder as a layer; see :func:`encoder_decoder`."""
-
+class _EncoderDecoderFields(NamedTuple):
     init: InitFn
     """``(key, source_size, target_size, dtype=None) -> params``"""
     encode: Callable[..., State]
@@ -108,8 +107,16 @@ class EncoderDecoder(NamedTuple):
     ``(T, *B, S)``: what each step of the targets looked at"""
     decoder: Layer
     """with ``params.decoder``, from a state that ``encode`` gives"""
+    spec: Spec | None = None
 
 
+class EncoderDecoder(Described, _EncoderDecoderFields):
+    """Pure functions, and the decoder as a layer; see :func:`encoder_decoder`."""
+
+    __slots__ = ()
+
+
+@described
 def encoder_decoder(
     encoder: Layer,
     cell: Cell,

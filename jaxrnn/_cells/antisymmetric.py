@@ -21,11 +21,13 @@ from .._activation import Activation
 from .._base import Cell
 from .._checks import check_positive, check_rate
 from .._reparametrized import reparametrized
+from .._spec import described
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .elman import ElmanParams
 from .leaky_integrator import integrator
 
 
+@described
 def antisymmetric(
     hidden_size: int,
     *,

@@ -23,6 +23,7 @@ from .._base import Adjoint, Cell
 from .._checks import check_floating, check_kernel, check_size
 from .._convolution import convolve, convolve_transposed, kernel_sum
 from .._precision import accumulation_dtype, leading_sum
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
 from .conv_lstm import conv_project
@@ -119,6 +120,7 @@ def conv_gru_accumulate(
     return dparams, convolve_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def conv_gru(
     hidden_size: int,
     kernel_shape: Sequence[int],

@@ -29,6 +29,7 @@ from .._checks import (
 )
 from .._convolution import convolve, convolve_transposed, kernel_sum
 from .._precision import accumulation_dtype, leading_sum
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
 from .lstm import (
@@ -131,6 +132,7 @@ def conv_lstm_accumulate(
     return dparams, convolve_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def conv_lstm(
     hidden_size: int,
     kernel_shape: Sequence[int],

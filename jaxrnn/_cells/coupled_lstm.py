@@ -45,6 +45,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 from .lstm import LSTMState, lstm_initial_state, lstm_project
@@ -153,6 +154,7 @@ def coupled_lstm_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def coupled_lstm(
     hidden_size: int,
     *,

@@ -18,6 +18,7 @@ from .._activation import Activation
 from .._base import Cell
 from .._checks import check_floating, check_positive, check_size
 from .._precision import accumulation_dtype
+from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from .elman import ElmanParams
 from .leaky_integrator import leaky_integrator
@@ -61,6 +62,7 @@ def echo_state_init(
     )
 
 
+@described
 def echo_state(
     hidden_size: int,
     *,

@@ -41,6 +41,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal
 
@@ -143,6 +144,7 @@ def elman_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def elman(
     hidden_size: int,
     *,

@@ -56,6 +56,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 
@@ -255,6 +256,7 @@ def gru_before_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def gru(
     hidden_size: int,
     *,

@@ -34,6 +34,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform
 from .elman import ElmanResidual, elman_project
@@ -124,6 +125,7 @@ def indrnn_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def indrnn(
     hidden_size: int,
     *,

@@ -41,6 +41,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 
@@ -157,6 +158,7 @@ def janet_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def janet(
     hidden_size: int,
     *,

@@ -39,6 +39,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform
 from .elman import elman_initial_state, elman_project
@@ -165,6 +166,7 @@ def jordan_accumulate(
     return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
+@described
 def jordan(
     hidden_size: int,
     output_size: int,

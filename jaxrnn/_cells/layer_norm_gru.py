@@ -48,6 +48,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .gru import gates_and_candidate, gru_init, gru_initial_state
@@ -193,6 +194,7 @@ def layer_norm_gru_accumulate(
     return dparams, dot_transposed(dv_x, params.w_x).astype(xs.dtype)
 
 
+@described
 def layer_norm_gru(
     hidden_size: int,
     *,

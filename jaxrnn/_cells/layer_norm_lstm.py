@@ -53,6 +53,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .lstm import CANDIDATE, NUM_GATES, LSTMState, lstm_init, lstm_initial_state
@@ -199,6 +200,7 @@ def layer_norm_lstm_accumulate(
     return dparams, dot_transposed(dv_x, params.w_x).astype(xs.dtype)
 
 
+@described
 def layer_norm_lstm(
     hidden_size: int,
     *,

@@ -29,6 +29,7 @@ from .._activation import Activation, activation_transposed, kept_of
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_positive, check_size
 from .._precision import Product, add_bias, dot, dot_in_loop, dot_transposed
+from .._spec import described
 from .._typing import Array
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .elman import (
@@ -97,6 +98,7 @@ def leaky_integrator_backward(
     return kept * dh + dot_transposed(da, params.w_h), da
 
 
+@described
 def leaky_integrator(
     hidden_size: int,
     *,

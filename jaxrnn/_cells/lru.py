@@ -33,6 +33,7 @@ from jax import lax
 
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating, check_rate, check_size
+from .._known import known
 from .._precision import (
     accumulation_dtype,
     dot,
@@ -40,6 +41,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, per_gate
 
@@ -59,6 +61,7 @@ class LRUResidual(NamedTuple):
     h_prev: Array  # (*B, 2H)
 
 
+@known
 def fan_in_normal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
     """Normal numbers of variance ``1 / (2 I)``, for each of the two parts."""
     scale = jnp.asarray(1 / math.sqrt(2 * shape[0]), dtype)
@@ -172,6 +175,7 @@ def lru_accumulate(
     return dparams, dot_transposed(da_xs * scale, params.w_x).astype(xs.dtype)
 
 
+@described
 def lru(
     hidden_size: int,
     *,

@@ -40,6 +40,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
 
@@ -156,6 +157,7 @@ def mingru_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def mingru(
     hidden_size: int,
     *,

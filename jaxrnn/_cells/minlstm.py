@@ -46,6 +46,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
 
@@ -168,6 +169,7 @@ def minlstm_accumulate(
     return dparams, dot_transposed(da, params.w_x).astype(xs.dtype)
 
 
+@described
 def minlstm(
     hidden_size: int,
     *,

@@ -20,13 +20,16 @@ import jax.numpy as jnp
 
 from .._activation import Activation
 from .._base import Cell
+from .._known import known
 from .._precision import accumulation_dtype
 from .._reparametrized import reparametrized
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform
 from .elman import ElmanParams, elman
 
 
+@known
 def exponential_map(w: Array) -> Array:
     """``exp(w - w^T)``: every rotation is one of these.
 
@@ -43,6 +46,7 @@ def exponential_map(w: Array) -> Array:
     return jax.scipy.linalg.expm(w - w.T)
 
 
+@known
 def cayley_transform(w: Array) -> Array:
     """``(I - A / 2)^-1 (I + A / 2)`` with ``A = w - w^T``: one system of equations.
 
@@ -61,6 +65,7 @@ def cayley_transform(w: Array) -> Array:
     return jnp.linalg.solve(one - half, one + half)
 
 
+@known
 def random_rotations(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
     """Such that ``exp(w - w^T)`` turns pairs of units, by angles uniform up to pi.
 
@@ -74,6 +79,7 @@ def random_rotations(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
     return jnp.zeros(shape, dtype).at[first, first + 1].set(angles)
 
 
+@described
 def orthogonal_rnn(
     hidden_size: int,
     *,

@@ -49,6 +49,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .lstm import (
@@ -171,6 +172,7 @@ def peephole_lstm_accumulate(
     return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
 
 
+@described
 def peephole_lstm(
     hidden_size: int,
     *,

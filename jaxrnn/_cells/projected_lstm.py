@@ -47,6 +47,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 from .lstm import CANDIDATE, NUM_GATES, LSTMResidual, LSTMState, lstm_project
@@ -167,6 +168,7 @@ def projected_lstm_accumulate(
     return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
+@described
 def projected_lstm(
     hidden_size: int,
     projection_size: int,

@@ -41,6 +41,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 from .elman import elman_project
@@ -158,6 +159,7 @@ def recurrent_highway_accumulate(
     return dparams, dot_transposed(da_xs[0], params.w_x).astype(xs.dtype)
 
 
+@described
 def recurrent_highway(
     hidden_size: int,
     depth: int = 2,

@@ -57,6 +57,7 @@ from .._precision import (
     dot_in_loop,
     dot_transposed,
 )
+from .._spec import described
 from .._typing import Array, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .lstm import NUM_GATES, LSTMParams, lstm_accumulate, lstm_init, lstm_project
@@ -152,6 +153,7 @@ def slstm_backward(
     return dprevious, da
 
 
+@described
 def slstm(
     hidden_size: int,
     *,

@@ -4,6 +4,7 @@ import errno
 import fcntl
 import functools
 import os
+import re
 
 import jax
 import jax.numpy as jnp
@@ -341,3 +342,70 @@ def test_what_is_no_array_is_refused_before_anything_is_written(tmp_path):
     ):
         checkpoint.save_state(path, {"name": "lstm"})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("saved", "loaded", "message"),
+    [
+        (
+            jaxrnn.gru(5),
+            jaxrnn.gru(5, reset_after=False),
+            "model: jaxrnn.gru(reset_after=True) in the file, "
+            "jaxrnn.gru(reset_after=False) here",
+        ),
+        (
+            jaxrnn.elman(5),
+            jaxrnn.elman(5, activation=jax.nn.relu),
+            "model: jaxrnn.elman(activation=jax.numpy.tanh) in the file, "
+            "jaxrnn.elman(activation=jax.nn.relu) here",
+        ),
+        (
+            jaxrnn.stack(jaxrnn.dense(2), jaxrnn.layer(jaxrnn.lstm(5))),
+            jaxrnn.stack(jaxrnn.dense(2), jaxrnn.layer(jaxrnn.slstm(5))),
+            "layers[1].cell: jaxrnn.lstm(cell_clip=None) in the file, "
+            "jaxrnn.slstm(exponential=False) here",
+        ),
+    ],
+)
+def test_parameters_of_another_model_are_refused_by_name(
+    tmp_path, saved, loaded, message
+):
+    params = saved.init(jax.random.key(0), 2)
+    checkpoint.save_params(tmp_path / "p", params, {"note": "mine"}, model=saved)
+    again = checkpoint.load_params(tmp_path / "p", params, model=saved)
+    jax.tree.map(np.testing.assert_array_equal, again, params)
+    assert checkpoint.load_metadata(tmp_path / "p") == {"note": "mine"}
+    with pytest.raises(ValueError, match=re.escape(f"of another model: {message}")):
+        checkpoint.load_params(tmp_path / "p", params, model=loaded)
+
+
+def test_a_model_with_a_function_of_the_user_is_told_from_others(tmp_path):
+    def own(x):
+        return x / 2
+
+    saved, loaded = jaxrnn.elman(5, activation=own), jaxrnn.elman(5)
+    params = saved.init(jax.random.key(0), 2)
+    checkpoint.save_params(tmp_path / "p", params, model=saved)
+    checkpoint.load_params(tmp_path / "p", params, model=saved)
+    with pytest.raises(
+        ValueError, match=r"own\) in the file, jaxrnn.elman\(activation="
+    ):
+        checkpoint.load_params(tmp_path / "p", params, model=loaded)
+
+
+def test_parameters_of_another_type_are_refused_without_a_model(tmp_path):
+    like = [jaxrnn.janet(5).init(jax.random.key(0), 2)]
+    checkpoint.save_params(tmp_path / "p", [jaxrnn.mgu(5).init(jax.random.key(0), 2)])
+    message = r"of another model: its parameters\[0\] are MGUParams, those here JANETP"
+    with pytest.raises(ValueError, match=message):
+        checkpoint.load_params(tmp_path / "p", like)
+    checkpoint.save_state(tmp_path / "s", {"params": like})
+    checkpoint.load_state(tmp_path / "s", {"params": like})
+
+
+def test_a_model_must_have_a_description(tmp_path):
+    by_hand = jaxrnn.Cell(*jaxrnn.lstm(5)[:5])
+    params = by_hand.init(jax.random.key(0), 2)
+    for value in (by_hand, 5):
+        with pytest.raises(TypeError, match="model must be a cell or layer that a"):
+            checkpoint.save_params(tmp_path / "p", params, model=value)

@@ -1,0 +1,65 @@
+"""Functions that can be an argument of a factory, and that a file can name.
+
+The list is explicit, so that a file can name nothing else: ``jax.numpy`` has a function
+that reads files.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+FUNCTIONS: dict[str, Any] = {}
+_NAMES: dict[Any, str] = {}
+
+
+def known(function: F) -> F:
+    """Decorate a function of the library that can be an argument of a factory."""
+    register(public_name(function), function)
+    return function
+
+
+def register(name: str, function: Any) -> None:
+    FUNCTIONS[name] = function
+    _NAMES[function] = name
+
+
+_NAMED = {
+    "jax.nn": (
+        jax.nn,
+        "celu elu gelu glu hard_sigmoid hard_silu hard_tanh identity leaky_relu "
+        "log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_sign softmax "
+        "softplus sparse_plus squareplus standardize",
+    ),
+    "jax.numpy": (
+        jnp,
+        "abs add arctan cos exp logaddexp maximum minimum multiply sign sin square "
+        "subtract tanh",
+    ),
+    "jax.random": (jax.random, "normal truncated_normal uniform"),
+    "jax.checkpoint_policies": (
+        jax.checkpoint_policies,
+        "checkpoint_dots checkpoint_dots_with_no_batch_dims dots_saveable "
+        "dots_with_no_batch_dims_saveable everything_saveable nothing_saveable",
+    ),
+}
+for _path, (_module, _names) in _NAMED.items():
+    for _each in _names.split():
+        if hasattr(_module, _each):
+            register(f"{_path}.{_each}", getattr(_module, _each))
+
+
+def public_name(function: Callable[..., Any]) -> str:
+    """The path by which users import a function: private modules are left out."""
+    parts = function.__module__.split(".")
+    public = [part for part in parts if not part.startswith("_")]
+    if any(part.startswith("_") for part in parts):
+        public = public[:1]  # jaxrnn._cells.lstm.lstm is jaxrnn.lstm
+    return ".".join([*public, function.__name__])
+
+
+def name_of(function: Any) -> str | None:
+    return _NAMES.get(function) if callable(function) else None

@@ -1,0 +1,352 @@
+"""The description of a cell, a layer or an unroll: its factory and its arguments.
+
+:func:`described` decorates a factory, such as ``lstm``. What the factory returns then
+has a ``spec``, from which follow its ``repr``, its equality and hash, its pickle and
+its JSON. So two cells that were made alike share compiled programs, and a file can say
+which model its parameters belong to.
+"""
+
+import functools
+import inspect
+import json
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+import jax
+
+from ._known import FUNCTIONS, name_of, public_name, register
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+SIGNATURES: dict[str, inspect.Signature] = {}
+FACTORIES: dict[str, Callable[..., Any]] = {}
+
+
+class Spec(NamedTuple):
+    """The factory of an object and the arguments that it got, defaults included.
+
+    Equal descriptions describe equal objects. An argument is None, a bool, a number, a
+    string, a function, another described object, or a tuple of these.
+    """
+
+    factory: str
+    """For instance ``jaxrnn.lstm``."""
+    arguments: tuple[tuple[str, Any], ...]
+    """Pairs of name and value, in the order of the signature."""
+
+    def __repr__(self) -> str:
+        """Return the call that makes the object, without arguments at their default."""
+        parameters = SIGNATURES[self.factory].parameters
+        words = []
+        by_position = True
+        for name, value in self.arguments:
+            parameter = parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                words += map(_code, value)
+                continue
+            if parameter.default is not parameter.empty:
+                by_position = False
+                if _same(value, parameter.default):
+                    continue
+            by_position &= parameter.kind is not parameter.KEYWORD_ONLY
+            words.append(_code(value) if by_position else f"{name}={_code(value)}")
+        return f"{self.factory}({', '.join(words)})"
+
+    def build(self) -> Any:
+        """Call the factory with the arguments.
+
+        Returns:
+            An object equal to the one that is described.
+        """
+        parameters = SIGNATURES[self.factory].parameters
+        arguments, options = [], {}
+        for name, value in self.arguments:
+            kind = parameters[name].kind
+            if kind is inspect.Parameter.VAR_POSITIONAL:
+                arguments += value
+            elif kind is inspect.Parameter.POSITIONAL_ONLY:
+                arguments.append(value)
+            else:
+                options[name] = value
+        return FACTORIES[self.factory](*arguments, **options)
+
+    def to_json(self, **options: Any) -> str:
+        """Write the description as JSON, which :func:`from_spec` reads.
+
+        Args:
+            **options: of ``json.dumps``, such as ``indent``.
+
+        Raises:
+            TypeError: an argument is a function that the library cannot name, or a cell
+                or layer that was not made by a factory.
+
+        >>> import jaxrnn
+        >>> jaxrnn.elman(5, activation=jax.nn.relu).spec.to_json()[:59]
+        '{"factory": "jaxrnn.elman", "arguments": {"hidden_size": 5,'
+        """
+        description = plain(self)
+        unnamed = _unnamed("", description)
+        if unnamed is not None:
+            where, name = unnamed
+            raise TypeError(
+                f"{where} must be something that a file can name to be written, as "
+                f"jax.numpy.tanh or a cell of jaxrnn is, got {name}"
+            )
+        return json.dumps(description, **options)
+
+
+def spec_of(value: Any) -> Spec | None:
+    """The description of a value; None if it has none."""
+    spec = getattr(value, "spec", None)
+    return spec if isinstance(spec, Spec) else None
+
+
+def described(factory: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a factory: what it returns has a ``spec``.
+
+    Args:
+        factory: a function that returns a NamedTuple with a field ``spec``, or a
+            function.
+
+    Returns:
+        The factory. If an argument cannot be described, an array for instance, ``spec``
+        is None.
+    """
+    return _described(factory, public_name(factory))
+
+
+def described_in(module: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """:func:`described`, for the factory of a submodule that a private one defines."""
+    return lambda factory: _described(factory, f"jaxrnn.{module}.{factory.__name__}")
+
+
+def _described(factory: Callable[P, R], name: str) -> Callable[P, R]:
+    signature = inspect.signature(factory)
+
+    @functools.wraps(factory)
+    def make(*args: P.args, **kwargs: P.kwargs) -> R:
+        made: Any = factory(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        try:
+            arguments = tuple((k, _canonical(v)) for k, v in bound.arguments.items())
+        except _UndescribableError:
+            return made
+        spec = Spec(name, arguments)
+        named: Any = DescribedFunction
+        return made._replace(spec=spec) if hasattr(made, "spec") else named(made, spec)
+
+    SIGNATURES[name], FACTORIES[name] = signature, make
+    register(name, make)  # multihead takes a factory as an argument
+    return make
+
+
+class DescribedFunction:
+    """A function that a factory returned; two are equal if their descriptions are."""
+
+    def __init__(self, function: Callable[..., Any], spec: Spec):
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.spec = spec
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return repr(self.spec)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, DescribedFunction) and self.spec == other.spec
+
+    def __hash__(self) -> int:
+        return hash(self.spec)
+
+    def __reduce__(self) -> Any:
+        return _unpickled, packed(self.spec)
+
+
+class _UndescribableError(Exception):
+    """An argument of a factory has no description."""
+
+
+def _canonical(value: Any) -> Any:
+    """The value of an argument in the one form in which it is compared."""
+    if isinstance(value, jax.core.Tracer):
+        raise _UndescribableError
+    if isinstance(value, functools.partial):
+        return _Partial.of(value)
+    if hasattr(value, "spec") or value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, list) or type(value) is tuple:
+        return tuple(map(_canonical, value))
+    if isinstance(value, dict):
+        raise _UndescribableError
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()  # a number of NumPy or JAX
+    try:
+        hash(value)
+    except TypeError:
+        raise _UndescribableError from None
+    return value
+
+
+class _Partial(NamedTuple):
+    """``functools.partial`` as it is compared: two that are made alike are equal."""
+
+    function: Any
+    arguments: tuple[Any, ...]
+    options: tuple[tuple[str, Any], ...]
+
+    @classmethod
+    def of(cls, partial: functools.partial) -> "_Partial":
+        return cls(
+            _canonical(partial.func),
+            tuple(map(_canonical, partial.args)),
+            tuple((k, _canonical(v)) for k, v in sorted(partial.keywords.items())),
+        )
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*self.arguments, *args, **dict(self.options) | kwargs)
+
+    def __repr__(self) -> str:
+        words = [*map(_code, (self.function, *self.arguments))]
+        words += [f"{name}={_code(value)}" for name, value in self.options]
+        return f"functools.partial({', '.join(words)})"
+
+
+def _same(a: Any, b: Any) -> bool:
+    return type(a) is type(b) and bool(a == b)
+
+
+def _code(value: Any) -> str:
+    """A value as it is written in Python."""
+    if type(value) is tuple:
+        return f"({', '.join(map(_code, value))}{',' if len(value) == 1 else ''})"
+    if isinstance(value, _Partial) or spec_of(value) is not None:
+        return repr(value)
+    name = name_of(value)
+    if name is not None:
+        return name
+    if callable(value) and hasattr(value, "__qualname__"):
+        return f"{value.__module__}.{value.__qualname__}"
+    return repr(value)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as lists, dicts, strings and numbers, as JSON has them.
+
+    What JSON cannot name, such as a function of the user, is ``{"unnamed": ...}``.
+    """
+    if isinstance(value, Spec):
+        arguments = {name: plain(argument) for name, argument in value.arguments}
+        return {"factory": value.factory, "arguments": arguments}
+    if isinstance(value, _Partial):
+        return {
+            "partial": plain(value.function),
+            "arguments": plain(value.arguments),
+            "options": {name: plain(option) for name, option in value.options},
+        }
+    if spec_of(value) is not None:
+        return plain(spec_of(value))
+    if type(value) is tuple:
+        return [plain(each) for each in value]
+    name = name_of(value)
+    if name is not None:
+        return {"function": name}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    return {"unnamed": _code(value)}
+
+
+def _unnamed(where: str, description: Any) -> tuple[str, str] | None:
+    """The path and the name of the first part that JSON cannot name."""
+    if isinstance(description, list):
+        parts = [(f"{where}[{i}]", part) for i, part in enumerate(description)]
+    elif not isinstance(description, dict):
+        return None
+    elif "unnamed" in description:
+        return where, description["unnamed"]
+    elif "factory" in description:
+        named = description["arguments"].items()
+        parts = [(f"{where}.{name}".removeprefix("."), part) for name, part in named]
+    else:
+        parts = [(where, part) for part in description.values()]
+    found = (_unnamed(*part) for part in parts)
+    return next((each for each in found if each is not None), None)
+
+
+class _Named(NamedTuple):
+    """A function in a pickle, where those of JAX cannot be: by its name."""
+
+    name: str
+
+
+def packed(spec: Spec) -> tuple[str, tuple[tuple[str, Any], ...]]:
+    """A description as a pickle holds it."""
+    return spec.factory, tuple((k, _pack(v)) for k, v in spec.arguments)
+
+
+def _pack(value: Any) -> Any:
+    if isinstance(value, _Partial):
+        return _Partial(*map(_pack, value))
+    if type(value) is tuple:
+        return tuple(map(_pack, value))
+    name = name_of(value)
+    return value if name is None else _Named(name)
+
+
+def _unpack(value: Any) -> Any:
+    if isinstance(value, _Named):
+        return FUNCTIONS[value.name]
+    if isinstance(value, _Partial):
+        return _Partial(*map(_unpack, value))
+    return tuple(map(_unpack, value)) if type(value) is tuple else value
+
+
+def _unpickled(factory: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
+    return Spec(factory, tuple((k, _unpack(v)) for k, v in arguments)).build()
+
+
+class Described:
+    """Mixin of NamedTuples that a factory returns, with a last field ``spec``."""
+
+    __slots__ = ()
+
+    def __repr__(self: Any) -> str:
+        if self.spec is not None:
+            return repr(self.spec)
+        fields = [
+            f"{name}={_code(value)}"
+            for name, value in self._asdict().items()
+            if value is not None
+        ]
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+    def __eq__(self: Any, other: Any) -> bool:
+        if type(self) is not type(other):
+            return NotImplemented
+        if self.spec is not None or other.spec is not None:
+            return self.spec == other.spec
+        return tuple.__eq__(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self: Any) -> int:
+        return tuple.__hash__(self) if self.spec is None else hash(self.spec)
+
+    def __reduce__(self: Any) -> Any:
+        if self.spec is None:
+            return type(self), tuple(self)
+        return _unpickled, packed(self.spec)
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self  # it holds functions and sizes, which no one can change
+
+    def _replace(self, **changes: Any) -> Any:
+        """Return a copy with other fields, and without a description."""
+        return super()._replace(**{"spec": None} | changes)  # type: ignore
