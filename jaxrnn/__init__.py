@@ -76,6 +76,7 @@ from ._connections import highway as highway
 from ._connections import residual as residual
 from ._dropout import dropout as dropout
 from ._dropout import weight_drop as weight_drop
+from ._export import register_types as _register_types
 from ._from_spec import from_spec as from_spec
 from ._gradient_by_lag import gradient_by_lag as gradient_by_lag
 from ._influence import Influence as Influence
@@ -230,3 +231,5 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_register_types()

@@ -16,6 +16,7 @@ from ._checks import (
     check_sequence,
     check_size,
 )
+from ._eager import compiled
 from ._noise import draw_noise
 from ._precision import accumulation_dtype, add_bias, dot
 from ._scan import select, zeros_like
@@ -256,6 +257,12 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         xs = check_sequence("xs", xs)
+        mask = check_flags("mask", mask, xs.shape[:-1])
+        resets = check_flags("resets", resets, xs.shape[:-1])
+        return run_all(params, xs, state, mask, resets, key)
+
+    @compiled(num_static=0)
+    def run_all(params, xs, state, mask, resets, key):
         size, batch = xs.shape[-1], xs.shape[1:-1]
         fresh = initial_state(params, batch)
         state = fresh if state is None else state

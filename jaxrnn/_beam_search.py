@@ -7,7 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import Layer
-from ._checks import check_integers, check_size
+from ._checks import check_class, check_integers, check_number, check_size
+from ._eager import compiled
+from ._most_probable import NONE
 from ._precision import accumulation_dtype
 from ._typing import Array, ArrayLike, Params, State
 from .pooling import last
@@ -63,7 +65,9 @@ def beam_search(
 
     Returns:
         :class:`Hypotheses`, K for each row. Jit it with all but ``params``, ``prompt``,
-        ``state`` and ``mask`` closed over.
+        ``state`` and ``mask`` closed over. The search stops when no open sequence can
+        be chosen any more. A row that met logits that are NaN has the tokens -1 and
+        scores that are NaN.
 
     Raises:
         ValueError: the layer cannot be stepped, the prompt is empty, a size is below 1,
@@ -92,22 +96,40 @@ def beam_search(
             f"prompt must have shape (T, *B) with T at least 1, got shape "
             f"{prompt.shape}"
         )
-    batch = prompt.shape[1:]
     state, ys = layer.apply(params, prompt, state, mask=mask)
-    symbols = ys.shape[-1]
     if end is not None:
-        end = check_size("end", end, least=0)
-        if end >= symbols:
-            raise ValueError(
-                f"end must be one of the {symbols} symbols of the layer, got {end}"
-            )
+        end = check_class("end", end, ys.shape[-1], "symbols of the layer")
+    mask = None if mask is None else jnp.asarray(mask)
+    options = (
+        num_steps,
+        beam_size,
+        end,
+        check_number("length_penalty", length_penalty),
+    )
+    logits = last(ys, mask)
+    return _searched(layer, *options, params, state, logits, prompt[0])
+
+
+@compiled(num_static=5)
+def _searched(
+    layer: Layer,
+    num_steps: int,
+    beam_size: int,
+    end: int | None,
+    length_penalty: float,
+    params: Params,
+    state: State,
+    logits: Array,
+    prompt: Array,
+) -> Hypotheses:
+    """What :func:`beam_search` returns, from the state and the logits ``(*B, V)``."""
+    batch, symbols = logits.shape[:-1], logits.shape[-1]
     axis = len(batch)
+    dtype = accumulation_dtype(logits.dtype)
 
     def spread(leaf: Array) -> Array:
         shape = (*batch, beam_size, *leaf.shape[axis:])
         return jnp.broadcast_to(jnp.expand_dims(leaf, axis), shape)
-
-    dtype = accumulation_dtype(ys.dtype)
 
     def penalty(length):
         return ((5 + jnp.asarray(length, dtype)) / 6) ** length_penalty
@@ -135,30 +157,61 @@ def beam_search(
         alive, order = _best(None, candidates, beam_size, axis)
         return alive, done, jnp.take_along_axis(parents, order, axis)
 
-    def body(carry, index):
-        state, alive, done, logits = carry
+    def advance(index, state, alive, done, logits, broken):
+        broken |= jnp.isnan(logits).any((-2, -1))
         alive, done, parents = expand(index, alive, done, logits)
         state = jax.tree.map(lambda leaf: _take(leaf, parents, axis), state)
         symbol = lax.dynamic_index_in_dim(alive.tokens, index, axis + 1, keepdims=False)
         state, logits = layer.step(params, state, symbol)
-        return (state, alive, done, logits), None
+        return state, alive, done, logits, broken
 
-    logits = spread(last(ys, mask))
+    def goes_on(carry):
+        """Whether a row is left in which an open sequence may still be chosen."""
+        index, _, alive, done, _, broken = carry
+        scores = alive.scores.max(-1)
+        bound = jnp.maximum(scores / penalty(index + 1), scores / penalty(num_steps))
+        decided = broken | (bound <= done.scores.min(-1)) | (scores == -jnp.inf)
+        return (index < num_steps - 1) & ~decided.all()
+
     none = _Beams(
         tokens=jnp.full((*batch, beam_size, num_steps), end or 0, prompt.dtype),
         scores=jnp.full((*batch, beam_size), -jnp.inf, dtype),
         lengths=jnp.zeros((*batch, beam_size), jnp.int32),
     )
     first = none._replace(scores=none.scores.at[..., 0].set(0))
-    carry = (jax.tree.map(spread, state), first, none, logits)
-    (_, alive, done, logits), _ = lax.scan(body, carry, jnp.arange(num_steps - 1))
-    alive, done, _ = expand(num_steps - 1, alive, done, logits)
+    broken = jnp.zeros(batch, bool)
+    carry: Any = (jax.tree.map(spread, state), first, none, spread(logits), broken)
+    if end is None:  # a scan, which has a gradient
+
+        def body(carry, index):
+            return advance(index, *carry), None
+
+        carry, _ = lax.scan(body, carry, jnp.arange(num_steps - 1))
+        index: Any = num_steps - 1
+    else:
+        carry = lax.while_loop(
+            goes_on,
+            lambda carry: (carry[0] + 1, *advance(*carry)),
+            (jnp.array(0), *carry),
+        )
+        index, *carry = carry
+    _, alive, done, logits, broken = carry
+    broken |= jnp.isnan(logits).any((-2, -1))
+    # Where the loop stopped early, one step more changes no choice.
+    alive, done, _ = expand(index, alive, done, logits)
     open_ones = alive._replace(scores=alive.scores / penalty(num_steps))
     found, _ = _best(done, open_ones, beam_size, axis)
+    there = found.scores > -jnp.inf
+    found = found._replace(
+        tokens=jnp.where(there[..., None], found.tokens, end or 0),
+        lengths=jnp.where(there, found.lengths, 0),
+    )
+    broken = broken[..., None]
+    tokens = jnp.where(broken[..., None], NONE, found.tokens)
     return Hypotheses(
-        tokens=jnp.moveaxis(found.tokens, -1, 0),
-        scores=found.scores,
-        lengths=jnp.where(found.scores > -jnp.inf, found.lengths, 0),
+        tokens=jnp.moveaxis(tokens, -1, 0),
+        scores=jnp.where(broken, jnp.nan, found.scores),
+        lengths=jnp.where(broken, 0, found.lengths),
     )
 
 

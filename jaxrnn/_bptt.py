@@ -12,6 +12,8 @@ time, in one product for each, by ``Adjoint.accumulate``. How long the chunks ar
 :class:`~jaxrnn._plan.Plan`; it changes speed and memory, and no value.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -22,9 +24,9 @@ from ._plan import fast_plan, small_plan
 from ._reverse_mode import (
     Saved,
     adjoint_of,
-    backward,
-    forward,
     reverse_mode,
+    run_backward,
+    run_forward,
     size_of,
 )
 from ._scan import zeros_like
@@ -49,8 +51,9 @@ def unroll_bptt(
     backward loop carries no parameter gradient, every weight gradient is one product
     for each chunk of time, and less is kept. Prefer ``unroll`` for forward mode
     (``jax.jvp``, ``jax.jacfwd``), which a custom backward pass cannot offer; reverse
-    over reverse and forward over reverse (``jax.hessian``) work with both. Inside
-    ``jax.shard_map``, and on arrays sharded over explicit axes, this is ``unroll``.
+    over reverse and forward over reverse (``jax.hessian``) work with both. This is
+    ``unroll`` inside ``jax.shard_map``, on arrays sharded over explicit axes, with
+    symbols for sizes (``jax.export``), and for a cell that closes over a traced value.
 
     Args:
         cell: what to run; must have an ``adjoint``.
@@ -79,8 +82,7 @@ def unroll_bptt(
     adjoint_of(cell)
     cell, params = hoisted(cell, params)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    plan = fast_plan(size_of(cell, params, sequence))
-    return reverse_mode(cell, plan, reverse, params, sequence)
+    return reverse_mode(cell, fast_plan, reverse, params, sequence)
 
 
 @known
@@ -133,8 +135,8 @@ def unroll_chunked(
         chunk_size = check_size("chunk_size", chunk_size)
     cell, params = hoisted(cell, params)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    plan = small_plan(size_of(cell, params, sequence), chunk_size)
-    return reverse_mode(cell, plan, reverse, params, sequence)
+    plan_of = functools.partial(small_plan, chunk_size=chunk_size)
+    return reverse_mode(cell, plan_of, reverse, params, sequence)
 
 
 def bptt(
@@ -190,11 +192,12 @@ def bptt(
         return dparams, *results[1:]
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     plan = fast_plan(size_of(cell, params, sequence))
-    (last, ys), kept = forward(cell, plan, reverse, params, sequence)
+    (last, ys), kept = run_forward(cell, plan, reverse, params, sequence)
     dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
     cotangents = (dlast, check_like("dys", dys, ys))
     saved = Saved(params, sequence, kept)
-    dparams, dxs, dstate0, dfresh = backward(cell, plan, reverse, saved, cotangents)
+    gradients = run_backward(cell, plan, reverse, saved, cotangents)
+    dparams, dxs, dstate0, dfresh = gradients
 
     # An initial state that the parameters determine passes its gradient on to them.
     if state is None:

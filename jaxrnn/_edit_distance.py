@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._checks import check_flags, check_integers
+from ._eager import compiled
 from ._typing import Array, ArrayLike
 
 
@@ -48,7 +49,11 @@ def edit_distance(
             "targets must have the batch dimensions of predictions, "
             f"{found.shape[1:]}, got {wanted.shape[1:]}"
         )
-    wanted = wanted.astype(found.dtype)
+    return _edit_distance(found, valid, wanted.astype(found.dtype), counted)
+
+
+@compiled(num_static=0)
+def _edit_distance(found: Array, valid: Array, wanted: Array, counted: Array) -> Array:
     none = jnp.zeros((1, *found.shape[1:]), jnp.int32)
     # The distances of what was read so far to what comes before each place of the
     # targets. Of nothing: as many as there are. A place that is masked has that of

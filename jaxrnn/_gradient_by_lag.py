@@ -24,21 +24,26 @@ from jax import lax
 
 from ._base import Cell
 from ._checks import check_like
+from ._eager import compiled
 from ._precision import narrow, widen
 from ._scan import zeros_like
 from ._typing import ArrayLike, Params, State
 from ._unroll import Sequence, batch_shape, entering_states, prepare, transition
 
 
+def no_observation(dstates: State) -> None:
+    """Keep nothing of a step."""
+
+
+@compiled(num_static=3)
 def scan_by_lag(
     cell: Cell,
+    reverse: bool,
+    observe: Callable[[State], Any],
     params: Params,
     sequence: Sequence,
     dys: ArrayLike,
     dstate: State | None,
-    *,
-    reverse: bool,
-    observe: Callable[[State], Any] = lambda dstates: None,
 ) -> tuple[Params, State, Any]:
     """Go backward in time with one cotangent of the state for each lag.
 
@@ -55,7 +60,7 @@ def scan_by_lag(
         taken; and what ``observe`` returned, stacked along time.
     """
     num_steps = sequence.xs.shape[0]
-    states, last, ys = entering_states(cell, params, sequence, reverse=reverse)
+    states, last, ys = entering_states(cell, reverse, params, sequence)
     dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
     dys = check_like("dys", dys, ys)
     wide = widen(params)
@@ -139,7 +144,7 @@ def gradient_by_lag(
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     dparams, dstates, _ = scan_by_lag(
-        cell, params, sequence, dys, dstate, reverse=reverse
+        cell, reverse, no_observation, params, sequence, dys, dstate
     )
     if state is None:
         batch = batch_shape(cell, sequence.xs)[1:]

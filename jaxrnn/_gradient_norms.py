@@ -1,5 +1,7 @@
 """Norms of gradients: of the state, by time and by lag, and of the parameters."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,12 +11,13 @@ from jax import lax
 
 from ._base import Cell
 from ._checks import check_floating, check_like
+from ._eager import compiled
 from ._gradient_by_lag import scan_by_lag
 from ._precision import accumulation_dtype
 from ._rows import flat, over_rows
 from ._scan import masked_step
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import batch_shape, prepare
+from ._unroll import Sequence, batch_shape, prepare
 
 
 class StateGradientNorms(NamedTuple):
@@ -41,6 +44,12 @@ def _norm(tree: Any) -> Array:
     tiny = jnp.finfo(vector.dtype).tiny
     scale = jnp.where(jnp.isfinite(largest), jnp.clip(largest, tiny, 1 / tiny), 1)
     return scale * jnp.sqrt(jnp.square(vector / scale).sum())
+
+
+@functools.cache
+def _norms(num_axes: int) -> Callable[[Any], Array]:
+    """A function of pytrees ``(*B, ...)``, the same one in every call."""
+    return over_rows(_norm, num_axes)
 
 
 def state_gradients(
@@ -85,6 +94,13 @@ def state_gradients(
     True
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    return _state_gradients(cell, reverse, params, sequence, jnp.asarray(dys))
+
+
+@compiled(num_static=2)
+def _state_gradients(
+    cell: Cell, reverse: bool, params: Params, sequence: Sequence, dys: Array
+) -> State:
     num_steps = sequence.xs.shape[0]
 
     def step(state, a_x):
@@ -159,13 +175,11 @@ def state_gradient_norms(
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     num_axes = len(batch_shape(cell, sequence.xs))
-    norms = over_rows(_norm, num_axes)
+    norms = _norms(num_axes)
     flags = {"mask": mask, "resets": resets, "reverse": reverse}
     by_time = norms(state_gradients(cell, params, xs, dys, state, **flags))
 
-    _, _, of_pairs = scan_by_lag(
-        cell, params, sequence, dys, None, reverse=reverse, observe=norms
-    )
+    _, _, of_pairs = scan_by_lag(cell, reverse, norms, params, sequence, dys, None)
     has_loss = (jnp.asarray(dys) != 0).any(axis=tuple(range(num_axes, jnp.ndim(dys))))
     if sequence.mask is not None:
         has_loss &= sequence.mask

@@ -8,10 +8,11 @@ from jax.flatten_util import ravel_pytree
 
 from ._base import Cell
 from ._checks import check_size
+from ._eager import compiled
 from ._rows import flat, over_rows
 from ._scan import masked_scan
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import batch_shape, entering_states, prepare, transition
+from ._unroll import Sequence, batch_shape, entering_states, prepare, transition
 from .initializers import orthogonal
 
 
@@ -95,7 +96,7 @@ def jacobian_spectrum(
         raise ValueError(
             f"window must be at most the number of steps, {num_steps}, got {window}"
         )
-    states, _, _ = entering_states(cell, params, sequence, reverse=reverse)
+    states, _, _ = entering_states(cell, reverse, params, sequence)
 
     def jacobian(state, inputs):
         vector, unravel = ravel_pytree(state)
@@ -187,6 +188,15 @@ def lyapunov_exponents(
             f"num_exponents must be at most the size of the state, {like.size}, got "
             f"{count}"
         )
+
+    return _lyapunov_exponents(cell, reverse, count, params, sequence)
+
+
+@compiled(num_static=3)
+def _lyapunov_exponents(
+    cell: Cell, reverse: bool, count: int, params: Params, sequence: Sequence
+) -> LyapunovExponents:
+    like = flat(cell.initial_state(params))
 
     def row(state, frame, a_x):
         vector, unravel = ravel_pytree(state)

@@ -62,4 +62,8 @@ def public_name(function: Callable[..., Any]) -> str:
 
 
 def name_of(function: Any) -> str | None:
-    return _NAMES.get(function) if callable(function) else None
+    """The name of a function in a file; None if it has none."""
+    try:
+        return _NAMES.get(function) if callable(function) else None
+    except TypeError:  # an instance without a hash
+        return None

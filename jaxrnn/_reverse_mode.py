@@ -7,17 +7,19 @@ reference: the same two passes as one scan each.
 
 import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from . import _row_by_row
 from ._base import Adjoint, Cell
 from ._checks import check_cell
+from ._eager import compiled, holds_tracer
 from ._placement import is_placed
 from ._plan import Plan, Size, without_gradient
-from ._row_by_row import run_backward, run_forward
 from ._scan import masked_scan, masked_scan_transposed
 from ._typing import Array, Params, Residual, State
 from ._unroll import Sequence, naming_forward_mode, unroll_sequence
@@ -110,7 +112,9 @@ class Saved(NamedTuple):
 def forward(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[tuple[State, Array], Any]:
-    return run_forward(cell, adjoint_of(cell), plan, reverse, params, sequence)
+    return _row_by_row.run_forward(
+        cell, adjoint_of(cell), plan, reverse, params, sequence
+    )
 
 
 @forward.defjvp
@@ -138,7 +142,9 @@ def backward(
     saved: Saved,
     cotangents: tuple[State, Array],
 ) -> tuple[Params, Array, State, State]:
-    return run_backward(cell, adjoint_of(cell), plan, reverse, *saved, cotangents)
+    return _row_by_row.run_backward(
+        cell, adjoint_of(cell), plan, reverse, *saved, cotangents
+    )
 
 
 @backward.defjvp
@@ -159,7 +165,9 @@ def _unroll(
 ) -> tuple[State, Array]:
     # No gradient is asked for.
     plan = without_gradient(plan, size_of(cell, params, sequence))
-    return run_forward(cell, adjoint_of(cell), plan, reverse, params, sequence)[0]
+    return _row_by_row.run_forward(
+        cell, adjoint_of(cell), plan, reverse, params, sequence
+    )[0]
 
 
 def _unroll_forward(cell, plan, reverse, params, sequence):
@@ -173,15 +181,30 @@ def _unroll_backward(cell, plan, reverse, saved, cotangents):
 
 
 _unroll.defvjp(_unroll_forward, _unroll_backward)
+_unroll_compiled = compiled(num_static=3)(_unroll)
+run_forward = compiled(num_static=3)(forward)
+run_backward = compiled(num_static=3)(backward)
 
 
 def reverse_mode(
-    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+    cell: Cell,
+    plan_of: Callable[[Size], Plan],
+    reverse: bool,
+    params: Params,
+    sequence: Sequence,
 ) -> tuple[State, Array]:
     """Run over time by a plan; says where to go if forward mode comes instead."""
-    # On a mesh the types of what is written and of where must agree, and JAX knows how
-    # in a scan.
-    if is_placed((params, sequence)):
-        return unroll_sequence(cell, reverse, params, sequence)
+    if _needs_one_scan(cell, params, sequence):
+        return unroll_sequence(cell, reverse, 1, params, sequence)
+    plan = plan_of(size_of(cell, params, sequence))
     with naming_forward_mode():
-        return _unroll(cell, plan, reverse, params, sequence)
+        return _unroll_compiled(cell, plan, reverse, params, sequence)
+
+
+def _needs_one_scan(cell: Cell, params: Params, sequence: Sequence) -> bool:
+    """Whether JAX must see one scan, and differentiate it."""
+    # On a mesh the types of what is written and of where must agree, and JAX knows how
+    # in a scan. A plan needs sizes, and an exported program may have symbols for them.
+    # A backward pass of our own has no way to a value that the cell closes over.
+    symbolic = not all(isinstance(size, int) for size in sequence.xs.shape)
+    return is_placed((params, sequence)) or symbolic or holds_tracer(cell)

@@ -17,7 +17,7 @@ itself: one number for each state entry and parameter of each batch row.
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from jax.tree_util import Partial
 
 from ._base import Cell
 from ._checks import check_cell, check_flags, check_like
+from ._eager import compiled
 from ._influence import Influence, dense_influence
 from ._precision import narrow, widen
 from ._scan import masked_step, select, zeros_like
@@ -226,11 +227,24 @@ def rtrl(
     True
     """
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    batch_shape = sequence.xs.shape[1:-1]
     last, ys = jax.eval_shape(
         lambda params, xs: unroll(cell, params, xs), params, sequence.xs
     )
     dys = check_like("dys", dys, ys)
+    if dstate is not None:
+        dstate = check_like("dstate", dstate, last)
+    if state is not None:
+        state = sequence.state
+    data = (sequence, dys, state, dstate)
+    return _rtrl(cell, influence, reverse, params, data)
+
+
+@compiled(num_static=3)
+def _rtrl(
+    cell: Cell, influence: Influence, reverse: bool, params: Params, data: Any
+) -> Params:
+    sequence, dys, state, dstate = data
+    batch_shape = sequence.xs.shape[1:-1]
 
     def step(carry, inputs):
         carry, dparams = carry
@@ -243,7 +257,6 @@ def rtrl(
     inputs = (sequence.xs, dys, sequence.mask, sequence.resets)
     (carry, dparams), _ = lax.scan(step, carry, inputs, reverse=reverse)
     if dstate is not None:
-        dlast = check_like("dstate", dstate, last)
-        end = influence.pull(dlast, carry.influence, dparams)
+        end = influence.pull(dstate, carry.influence, dparams)
         dparams = jax.tree.map(jnp.add, dparams, end)
     return narrow(dparams, params)

@@ -86,9 +86,9 @@ def _states_and_inputs(problem: Problem, params: Params) -> tuple[State, Array]:
     """States that enter T steps, and their projected inputs."""
     states, _, _ = entering_states(
         problem.cell,
+        False,
         problem.params,
         Sequence(problem.xs, problem.state, problem.state, None, None),
-        reverse=False,
     )
     return states, problem.cell.project(params, problem.xs)
 

@@ -8,6 +8,7 @@ from jax import lax
 
 from ._base import Cell
 from ._checks import check_bool, check_cell, check_flags, check_like, check_sequence
+from ._eager import compiled
 from ._known import known
 from ._placement import placed_like
 from ._precision import narrow, widen
@@ -109,8 +110,9 @@ def transition(
     return state, y
 
 
+@compiled(num_static=2)
 def entering_states(
-    cell: Cell, params: Params, sequence: Sequence, *, reverse: bool
+    cell: Cell, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[State, State, Array]:
     """The states ``(T, *B, ...)`` that enter each step, the last state and outputs."""
 
@@ -188,15 +190,20 @@ def unroll(
     """
     cell, params = hoisted(cell, params)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    return unroll_sequence(cell, reverse, params, sequence)
+    return unroll_sequence(cell, reverse, 1, params, sequence)
 
 
+@compiled(num_static=3)
 def unroll_sequence(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence, *, unroll: int = 1
+    cell: Cell,
+    reverse: bool,
+    steps_at_once: int,
+    params: Params,
+    sequence: Sequence,
 ) -> tuple[State, Array]:
     """:func:`unroll` of arguments that are checked already.
 
-    ``unroll`` steps are one iteration of the loop.
+    ``steps_at_once`` steps are one iteration of the loop.
     """
     wide = widen(params)
 
@@ -211,6 +218,6 @@ def unroll_sequence(
         mask=sequence.mask,
         resets=sequence.resets,
         reverse=reverse,
-        unroll=unroll,
+        unroll=steps_at_once,
     )
     return state, ys

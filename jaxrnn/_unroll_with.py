@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import UnrollFn
+from ._base import Cell, UnrollFn
 from ._checks import check_function, check_size
+from ._eager import compiled
 from ._spec import described
-from ._typing import Array, State
+from ._typing import Array, Params, State
 from ._unroll import Sequence, hoisted, prepare, unroll_sequence
 
 
@@ -69,18 +70,33 @@ def unroll_with(
         cell, params = hoisted(cell, params)
         sequence = prepare(cell, params, xs, state, mask, resets, reverse)
 
-        def take(state, part):
-            xs, mask, resets = part
-            chunk = Sequence(xs, state, sequence.fresh, mask, resets)
-            return unroll_sequence(cell, reverse, params, chunk, unroll=steps_at_once)
-
-        whole = (sequence.xs, sequence.mask, sequence.resets)
         if chunk_size is None:
-            return take(sequence.state, whole)
-        taken_again = jax.checkpoint(take, policy=policy)
-        return _in_chunks(taken_again, sequence.state, whole, chunk_size, reverse)
+            return unroll_sequence(cell, reverse, steps_at_once, params, sequence)
+        return _rematerialized(
+            cell, reverse, steps_at_once, chunk_size, policy, params, sequence
+        )
 
     return run
+
+
+@compiled(num_static=5)
+def _rematerialized(
+    cell: Cell,
+    reverse: bool,
+    steps_at_once: int,
+    chunk_size: int,
+    policy: Callable[..., bool] | None,
+    params: Params,
+    sequence: Sequence,
+) -> tuple[State, Array]:
+    def take(state, part):
+        xs, mask, resets = part
+        chunk = Sequence(xs, state, sequence.fresh, mask, resets)
+        return unroll_sequence(cell, reverse, steps_at_once, params, chunk)
+
+    whole = (sequence.xs, sequence.mask, sequence.resets)
+    taken_again = jax.checkpoint(take, policy=policy)
+    return _in_chunks(taken_again, sequence.state, whole, chunk_size, reverse)
 
 
 def _in_chunks(

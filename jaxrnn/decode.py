@@ -19,6 +19,7 @@ from ._checks import (
     check_size,
 )
 from ._choices import Choose, greedy, reads_logits, sampling
+from ._eager import compiled
 from ._most_probable import most_probable
 from ._scan import select
 from ._typing import Array, ArrayLike, Key, Params, State
@@ -108,23 +109,45 @@ def generate(
                 f"known must have num_steps = {num_steps} steps, got shape "
                 f"{jnp.shape(leaf)}"
             )
+    known = jax.tree.map(jnp.asarray, known)
     prompt = jnp.asarray(prompt)
     if prompt.ndim < 1 or prompt.shape[0] < 1:
         raise ValueError(
             f"prompt must have shape (T, *B, ...) with T at least 1, got shape "
             f"{prompt.shape}"
         )
-    integers = jnp.issubdtype(prompt.dtype, jnp.integer)
-    if integers or end is not None:
+    if jnp.issubdtype(prompt.dtype, jnp.integer) or end is not None:
         prompt = check_integers("prompt", prompt)
     if end is not None:
         end = check_size("end", end, least=0)
     ended = jnp.zeros(prompt.shape[1:], bool)
+    mask = None if mask is None else jnp.asarray(mask)
     if end is not None and state is not None:
         ended, mask = _ended_before(prompt, mask, end)
     state, ys = layer.apply(params, prompt, state, mask=mask)
     if end is not None and (reads_logits(choose)):
         check_class("end", end, ys.shape[-1], "symbols")
+    data = (params, prompt, mask, state, ys, ended, known, key)
+    return _continued(layer, choose, num_steps, end, *data)
+
+
+@compiled(num_static=4)
+def _continued(
+    layer: Layer,
+    choose: Choose,
+    num_steps: int,
+    end: int | None,
+    params: Params,
+    prompt: Array,
+    mask: Array | None,
+    state: State,
+    ys: Array,
+    ended: Array,
+    known: Any,
+    key: Key,
+) -> tuple[State, Array]:
+    """What :func:`generate` returns, from the state and the outputs of the prompt."""
+    integers = jnp.issubdtype(prompt.dtype, jnp.integer)
     first_key, key = jax.random.split(key)
 
     def next_input(key, y, step):

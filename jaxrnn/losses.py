@@ -26,6 +26,7 @@ from ._checks import (
     check_place_flags,
     check_sequence,
 )
+from ._eager import compiled
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Shape
@@ -246,15 +247,7 @@ def ctc(
         )
         return jnp.swapaxes(flat, 0, 1)
 
-    # Optax has Python scalars and other integers in it.
-    with jax.numpy_dtype_promotion("standard"):
-        values = optax.ctc_loss(
-            rows(logits),
-            (~rows(steps)).astype(logits.dtype),
-            rows(labels),
-            (~rows(valid)).astype(logits.dtype),
-            blank_id=blank,
-        )
+    values = _ctc_loss(blank, rows(logits), rows(steps), rows(labels), rows(valid))
     repeated = (labels[1:] == labels[:-1]) & valid[1:]
     needed = valid.sum(0) + repeated.sum(0)
     values = values.reshape(batch).astype(logits.dtype)
@@ -262,6 +255,22 @@ def ctc(
     values = jnp.where(fits, values, 0.0 if zero_infinity else jnp.inf)
     unknown = (valid & ~known).any(0)
     return reduction(jnp.where(unknown, jnp.nan, values), None)
+
+
+@compiled(num_static=1)
+def _ctc_loss(
+    blank: int, logits: Array, steps: Array, labels: Array, valid: Array
+) -> Array:
+    """Optax's loss of rows ``(rows, T, V)`` and ``(rows, N)``."""
+    # Optax has Python scalars and other integers in it.
+    with jax.numpy_dtype_promotion("standard"):
+        return optax.ctc_loss(
+            logits,
+            (~steps).astype(logits.dtype),
+            labels,
+            (~valid).astype(logits.dtype),
+            blank_id=blank,
+        )
 
 
 def _prepare(

@@ -54,6 +54,7 @@ from ._attention import (
 )
 from ._base import Cell, Layer
 from ._checks import check_cell, check_flags, check_integers, check_layer, check_rate
+from ._eager import compiled
 from ._layers import layer, stack
 from ._noise import state_fields
 from ._precision import add_bias, dot
@@ -207,19 +208,21 @@ def encoder_decoder(
             params.decoder, targets, state, mask=target_mask, key=keys[1]
         )
 
+    @compiled(num_static=0)
+    def run_weights(params, state, targets):
+        def body(state, x):
+            state, _ = decoder.step(params, state, x)
+            return state, state[1].weights
+
+        return lax.scan(body, state, targets)[1]
+
     def attention_weights(
         params, sources, targets, *, source_mask=None, target_mask=None
     ):
         if attention is None:
             raise ValueError("attention must be given to the model, got None")
         state = encode(params, sources, mask=source_mask)
-        targets = jnp.asarray(targets)
-
-        def body(state, x):
-            state, _ = decoder.step(params.decoder, state, x)
-            return state, state[1].weights
-
-        _, weights = lax.scan(body, state, targets)
+        weights = run_weights(params.decoder, state, jnp.asarray(targets))
         valid = check_flags("target_mask", target_mask, weights.shape[:-1])
         if valid is not None:
             weights = select(valid, weights, zeros_like(weights))
@@ -317,8 +320,23 @@ def scheduled_sampling(
     valid = jnp.ones(tokens.shape, bool) if valid is None else valid
     tokens = jnp.where(valid, tokens, 0)
     choose = sampling() if choose is None else choose
+    rate = jnp.asarray(rate, float)
+    return _sampled(layer, choose, params, tokens, valid, state, rate, key)
+
+
+@compiled(num_static=2)
+def _sampled(
+    layer: Layer,
+    choose: Choose,
+    params: Params,
+    tokens: Array,
+    valid: Array,
+    state: State,
+    rate: Array,
+    key: Key,
+) -> tuple[State, Array]:
     key_own, key_drawn = jax.random.split(key)
-    own = jax.random.bernoulli(key_own, jnp.asarray(rate, float), tokens.shape)
+    own = jax.random.bernoulli(key_own, rate, tokens.shape)
     own = own.at[0].set(False)
 
     def take(state, x, valid):

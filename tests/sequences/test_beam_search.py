@@ -194,3 +194,42 @@ def test_beam_search_refuses_bidirectional_layers():
     params = layer.init(jax.random.key(0), V)
     with pytest.raises(ValueError, match="layer must be causal"):
         decode.beam_search(layer, params, jnp.zeros((2, B), int), 3, beam_size=2)
+
+
+def ending_layer(counted):
+    """Logits that end every sequence at its second symbol, and calls that are seen."""
+    dense = make_layer(V)
+
+    def step(params, state, x):
+        jax.debug.callback(lambda: counted.append(1))
+        state, y = dense.step(params, state, x)
+        return state, y.at[..., END].add(50)
+
+    return dense._replace(step=step)
+
+
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
+def test_the_search_stops_when_nothing_open_can_be_chosen(length_penalty):
+    counted = []
+    _, params, prompt = setup()
+    options = {"beam_size": 2, "end": END, "length_penalty": length_penalty}
+    found = beam_search(ending_layer(counted), params, prompt, 40, **options)
+    jax.effects_barrier()
+    assert len(counted) < 6
+    expected = beam_search(ending_layer([]), params, prompt, 4, **options)
+    assert_close(found.scores, expected.scores, 1e-12)
+    np.testing.assert_array_equal(found.tokens[:4], expected.tokens)
+    assert (found.tokens[4:] == END).all()
+
+
+@pytest.mark.parametrize("end", [END, None])
+def test_a_row_that_meets_nan_has_no_sequence(end):
+    layer, params, prompt = setup()
+    prompt[-1, 1] = V  # no symbol
+    found = beam_search(layer, params, prompt, 5, beam_size=2, end=end)
+    assert (found.tokens[:, 1] == -1).all()
+    assert np.isnan(found.scores[1]).all()
+    whole = [0, 2]
+    alone = beam_search(layer, params, prompt[:, whole], 5, beam_size=2, end=end)
+    np.testing.assert_array_equal(found.tokens[:, whole], alone.tokens)
+    assert_close(found.scores[np.array(whole)], alone.scores, 1e-12)

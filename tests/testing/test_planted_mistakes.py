@@ -112,7 +112,8 @@ def leaking_rows(cell):
     return cell._replace(
         step=lambda params, state, a_x: cell.step(
             params, state, a_x - (a_x.mean(0) if a_x.ndim > 1 else 0)
-        )
+        ),
+        adjoint=cell.adjoint,
     )
 
 

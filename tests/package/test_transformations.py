@@ -1,0 +1,275 @@
+"""What JAX does with every cell and layer beside differentiating it.
+
+Eager calls share programs, exported programs have symbols for sizes, and a cell may
+close over a value that is traced.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import CELLS, B, H, I, T, assert_close
+from jax import export
+from layer_cases import LAYERS, VOCAB
+
+import jaxrnn
+from jaxrnn import decode, diagnostics, losses, metrics, seq2seq
+from jaxrnn._eager import holds_tracer
+
+MODELS = {
+    **{name: (jaxrnn.layer(case.cell), False) for name, case in CELLS.items()},
+    **{name: (case.make(None), case.tokens) for name, case in LAYERS.items()},
+}
+SMALL = {"lstm", "gru", "mingru", "conv-gru-2d", "orthogonal", "stack", "model"}
+models = pytest.mark.parametrize(
+    "name",
+    [
+        name if name in SMALL or name in LAYERS else pytest.param(name, marks=slow)
+        for slow in [pytest.mark.slow]
+        for name in MODELS
+    ],
+)
+
+
+@functools.cache
+def model(name):
+    layer, tokens = MODELS[name]
+    init = jax.jit(layer.init, static_argnums=(1, 2))
+    params = init(jax.random.key(0), VOCAB if tokens else I, jnp.float64)
+    return layer, params, tokens
+
+
+def inputs(name, steps=T, batch=B):
+    rng = np.random.default_rng(0)
+    space = CELLS[name].cell.spatial_shape if name in CELLS else ()
+    if MODELS[name][1]:
+        return rng.integers(0, VOCAB, (steps, batch))
+    return rng.normal(size=(steps, batch, *space, I))
+
+
+@pytest.fixture
+def compilations():
+    """A function that counts what its argument, a function, compiles."""
+    count = 0
+
+    def listen(event, duration, **kwargs):
+        nonlocal count
+        count += event == "/jax/core/compile/backend_compile_duration"
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+
+    def of(function):
+        nonlocal count
+        count = 0
+        jax.block_until_ready(function())
+        return count
+
+    yield of
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def squares(layer, params, xs, **flags):
+    return sum(
+        (ys**2).sum() for ys in jax.tree.leaves(layer.apply(params, xs, **flags))
+    )
+
+
+@models
+def test_a_second_eager_gradient_compiles_nothing(name, compilations):
+    _, params, _ = model(name)
+    xs = inputs(name)
+
+    def gradient():
+        remade = jaxrnn.layer(CELLS[name].make(H)) if name in CELLS else model(name)[0]
+        return jax.grad(lambda params: squares(remade, params, xs))(params)
+
+    compilations(gradient)
+    assert compilations(gradient) == 0
+
+
+def test_compilations_are_counted(compilations):
+    assert compilations(lambda: jax.jit(lambda x: x * 3.25)(jnp.ones(13))) > 0
+
+
+CELL, MIN = jaxrnn.lstm(H), jaxrnn.mingru(H)
+PARAMS = CELL.init(jax.random.key(0), I)
+MIN_PARAMS = MIN.init(jax.random.key(0), I)
+XS, DYS = np.ones((T, B, I)), np.ones((T, B, H))
+TOKENS = np.ones((4, B), int)
+EAGER = {
+    "jvp of unroll": lambda: jax.jvp(
+        lambda p: jaxrnn.unroll(jaxrnn.lstm(H), p, XS)[1], (PARAMS,), (PARAMS,)
+    ),
+    "vmap": lambda: jax.vmap(
+        lambda xs: jaxrnn.unroll_bptt(jaxrnn.lstm(H), PARAMS, xs)[1], 1
+    )(XS),
+    "hessian": lambda: jax.jvp(
+        jax.grad(lambda p: jaxrnn.unroll_bptt(CELL, p, XS)[1].sum()),
+        (PARAMS,),
+        (PARAMS,),
+    ),
+    "chunked": lambda: jax.grad(
+        lambda p: jaxrnn.unroll_chunked(CELL, p, XS, chunk_size=3)[1].sum()
+    )(PARAMS),
+    "unroll_with": lambda: jax.grad(
+        lambda p: jaxrnn.unroll_with(chunk_size=3)(CELL, p, XS)[1].sum()
+    )(PARAMS),
+    "associative": lambda: jax.grad(
+        lambda p: jaxrnn.unroll_associative(MIN, p, XS)[1].sum()
+    )(MIN_PARAMS),
+    "bptt": lambda: jaxrnn.bptt(CELL, PARAMS, XS, DYS),
+    "rtrl": lambda: jaxrnn.rtrl(CELL, PARAMS, XS, DYS),
+    "by lag": lambda: jaxrnn.gradient_by_lag(CELL, PARAMS, XS, DYS),
+    "norms": lambda: diagnostics.state_gradient_norms(CELL, PARAMS, XS, DYS),
+    "exponents": lambda: diagnostics.lyapunov_exponents(CELL, PARAMS, XS),
+    "spectrum": lambda: diagnostics.jacobian_spectrum(CELL, PARAMS, XS),
+    "distance": lambda: metrics.edit_distance(TOKENS, TOKENS),
+    "ctc": lambda: jax.grad(lambda x: losses.ctc(x, TOKENS[:2]))(jnp.zeros((T, B, 4))),
+    "generate": lambda: decode.generate(
+        *model("model")[:2],
+        TOKENS,
+        4,
+        key=jax.random.key(0),
+        choose=decode.sampling(temperature=0.5),
+        end=1,
+    ),
+    "beam search": lambda: decode.beam_search(
+        *model("model")[:2], TOKENS, 4, beam_size=2, end=1
+    ),
+    "scheduled sampling": lambda: seq2seq.scheduled_sampling(
+        *model("model")[:2],
+        TOKENS,
+        model("model")[0].initial_state(model("model")[1], (B,)),
+        rate=0.5,
+        key=jax.random.key(0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EAGER)
+def test_a_second_eager_call_compiles_nothing(name, compilations):
+    compilations(EAGER[name])
+    assert compilations(EAGER[name]) == 0
+
+
+def test_an_eager_translator_compiles_once(compilations):
+    translator = seq2seq.encoder_decoder(
+        jaxrnn.layer(jaxrnn.gru(4)),
+        jaxrnn.gru(3),
+        inputs=jaxrnn.embedding(5, 2),
+        readout=jaxrnn.dense(5),
+        attention=seq2seq.additive(3),
+    )
+    params = jax.jit(translator.init, static_argnums=(1, 2))(jax.random.key(0), I, 5)
+
+    def run():
+        gradient = jax.grad(lambda p: translator.apply(p, XS, TOKENS)[1].sum())
+        return gradient(params), translator.attention_weights(params, XS, TOKENS)
+
+    compilations(run)
+    assert compilations(run) == 0
+
+
+@models
+def test_exported_with_symbols_for_batch_and_time(name):
+    layer, params, _ = model(name)
+    steps, batch = export.symbolic_shape("t, b")
+    xs = inputs(name)
+
+    def shape(dtype, *rest):
+        return jax.ShapeDtypeStruct((steps, batch, *rest), dtype)
+
+    def apply(params, xs, mask):
+        return layer.apply(params, xs, mask=mask)
+
+    arguments = params, shape(xs.dtype, *xs.shape[2:]), shape(bool)
+    written = export.export(jax.jit(apply))(*arguments).serialize()
+    if name in SMALL:
+        mask = np.random.default_rng(1).random((T, B)) < 0.7
+        actual = export.deserialize(written).call(params, xs, mask)
+        assert_close(actual, apply(params, xs, mask), 1e-12)
+
+
+def test_an_exported_gradient_is_that_of_the_program():
+    layer, params, _ = model("lstm")
+    steps, batch = export.symbolic_shape("t, b")
+    xs = jax.ShapeDtypeStruct((steps, batch, I), jnp.float64)
+    gradient = jax.jit(jax.grad(functools.partial(squares, layer)))
+    program = export.export(gradient)(params, xs)
+    values = inputs("lstm", steps=4)
+    assert_close(program.call(params, values), gradient(params, values), 1e-12)
+
+
+def gain_gradients(unroll, transform):
+    """Gradients by a number that the activation of the cell closes over."""
+    params = jaxrnn.elman(H).init(jax.random.key(0), I, jnp.float64)
+
+    def loss(gain, params):
+        cell = jaxrnn.elman(H, activation=lambda a: jnp.tanh(gain * a))
+        return (unroll(cell, params, inputs("elman"))[1] ** 2).sum()
+
+    return jax.grad(transform(loss), (0, 1))(0.7, params)
+
+
+TRANSFORMS = {
+    "eager": lambda loss: loss,
+    "jit": jax.jit,
+    "checkpoint": jax.checkpoint,
+    "cond": lambda loss: lambda *args: jax.lax.cond(args[0] > 0, loss, loss, *args),
+    "scan": lambda loss: (
+        lambda *args: jax.lax.scan(lambda c, _: (c + loss(*args), None), 0.0, length=1)[
+            0
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("unroll", [jaxrnn.unroll_bptt, jaxrnn.unroll_chunked])
+@pytest.mark.parametrize("transform", TRANSFORMS)
+def test_a_cell_may_close_over_a_traced_value(unroll, transform):
+    expected = gain_gradients(jaxrnn.unroll, jax.jit)
+    assert abs(expected[0]) > 0.1
+    assert_close(gain_gradients(unroll, TRANSFORMS[transform]), expected, 1e-10)
+
+
+def test_a_layer_may_close_over_a_traced_value():
+    def run(cell, params, xs):
+        return jaxrnn.layer(cell).apply(params, xs)
+
+    expected = gain_gradients(jaxrnn.unroll, jax.jit)
+    assert_close(gain_gradients(run, jax.jit), expected, 1e-10)
+
+
+def test_a_traced_value_is_found_wherever_a_cell_holds_it():
+    class Scaled:
+        def __init__(self, gain):
+            self.gain = gain
+
+        def method(self, a):
+            return self.gain * a
+
+        __call__ = method
+
+    @jax.jit
+    def look(gain):
+        def inner(a, scale=gain):
+            return scale * a
+
+        for found in (
+            jaxrnn.elman(5, activation=lambda a: gain * a),
+            jaxrnn.elman(5, activation=functools.partial(jnp.multiply, gain)),
+            jaxrnn.elman(5, activation=Scaled(gain).method),
+            jaxrnn.elman(5, activation=Scaled(gain)),
+            jaxrnn.elman(5, activation=inner),
+            jaxrnn.layer(jaxrnn.zoneout(jaxrnn.elman(5, activation=inner), 0.1)),
+            jaxrnn.highway(jaxrnn.dense(3), gate_bias=gain),
+            jaxrnn.Cell(*jaxrnn.elman(5, activation=inner)[:-1]),
+        ):
+            assert holds_tracer(found)
+        for case in CELLS.values():
+            assert not holds_tracer(case.cell)
+        return gain
+
+    look(1.0)
