@@ -35,6 +35,13 @@ jax.config.update("jax_default_matmul_precision", "highest")
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
+# All that JAX can be strict about (.ci/run): what is right there is right for users who
+# ask for it.
+if os.environ.get("JAXRNN_TEST_STRICT"):
+    jax.config.update("jax_numpy_rank_promotion", "raise")
+    jax.config.update("jax_debug_nans", True)
+    jax.config.update("jax_check_tracer_leaks", True)
+
 # What is imported stays: the collector need not look through it again and again.
 gc.freeze()
 gc.set_threshold(10_000, 20, 20)

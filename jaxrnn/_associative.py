@@ -83,7 +83,7 @@ def unroll_associative(
         drive = select(sequence.mask, drive, jnp.zeros_like(drive))
     if sequence.resets is not None:
         fresh = _as_multiplied(sequence.fresh, drive.dtype)
-        drive = select(sequence.resets, decay * fresh + drive, drive)
+        drive = select(sequence.resets, decay * fresh[None] + drive, drive)
     first = _as_multiplied(sequence.state, drive.dtype)
     with naming_forward_mode():
         states = recurrence(reverse, decay, drive, first, sequence.resets)

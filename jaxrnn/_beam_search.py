@@ -10,7 +10,7 @@ from ._base import Layer
 from ._checks import check_class, check_integers, check_number, check_size
 from ._eager import compiled
 from ._most_probable import NONE
-from ._precision import accumulation_dtype
+from ._precision import accumulation_dtype, of_rank
 from ._typing import Array, ArrayLike, Params, State
 from .pooling import last
 
@@ -148,7 +148,8 @@ def _searched(
         )
         if end is not None:
             ends = drawn == end
-            ended = ends & (jnp.arange(count) < beam_size)
+            best = of_rank(ends.ndim, jnp.arange(count) < beam_size)
+            ended = ends & best
             finished = candidates._replace(
                 scores=jnp.where(ended, scores / penalty(index + 1), -jnp.inf)
             )

@@ -63,13 +63,13 @@ def _edit_distance(found: Array, valid: Array, wanted: Array, counted: Array) ->
 
     def body(distances, step):
         symbol, is_valid = step
-        replaced = distances[:-1] + (wanted != symbol).astype(jnp.int32)
+        replaced = distances[:-1] + (wanted != symbol[None]).astype(jnp.int32)
         cheapest = jnp.minimum(replaced, distances[1:] + 1)
         cheapest = jnp.where(counted, cheapest, never)
         cheapest = jnp.concatenate([distances[:1] + 1, cheapest])
         # Symbols that are missing cost 1 each: a running minimum, beside the places.
         new = lax.cummin(cheapest - places, axis=0) + places
-        return jnp.where(is_valid, new, distances), None
+        return jnp.where(is_valid[None], new, distances), None
 
     distances, _ = lax.scan(body, places, (found, valid))
     return distances[-1]

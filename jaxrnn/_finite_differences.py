@@ -67,8 +67,8 @@ def directional_derivatives(
         vector, unravel = ravel_pytree(point)
         along = jnp.stack([flat(direction) for direction in directions])
         sizes = jnp.asarray(STEP_SIZES, vector.dtype)
-        steps = jnp.stack([sizes, -sizes])[..., None] * along[:, None, None]
-        points = (vector + steps).reshape(-1, vector.size)
+        steps = jnp.stack([sizes, -sizes])[None, ..., None] * along[:, None, None]
+        points = (vector[None, None, None] + steps).reshape(-1, vector.size)
         return lax.map(lambda p: fn(unravel(p)), points)
 
     values = np.asarray(values_around(point, directions), np.float64)

@@ -16,6 +16,7 @@ def activate(a: Array, num_gates: int, candidate: int) -> Array:
     and a step take up to twice as long.
     """
     gate = np.arange(a.shape[-1]) // (a.shape[-1] // num_gates)
+    gate = gate.reshape((1,) * (a.ndim - 1) + gate.shape)
     scale = jnp.asarray(np.where(gate == candidate, 1.0, 0.5), a.dtype)
     shift = jnp.asarray(np.where(gate == candidate, 0.0, 0.5), a.dtype)
     activated = jnp.tanh(a * scale) * scale + shift

@@ -74,14 +74,22 @@ def leading_sum(das: Array, like: Array) -> Array:
     return das.sum(axis=tuple(range(das.ndim - 1))).astype(like.dtype)
 
 
+def of_rank(rank: int, x: Array) -> Array:
+    """``x`` with axes of size 1 in front.
+
+    JAX would add them by itself, unless ``jax_numpy_rank_promotion`` forbids it.
+    """
+    return lax.expand_dims(x, range(rank - x.ndim))
+
+
 def add_bias(a: Array, b: Array) -> Array:
     """``a + b`` in the accumulation dtype of ``a``."""
-    return a + b.astype(a.dtype)
+    return a + of_rank(a.ndim, b.astype(a.dtype))
 
 
 def scaled(x: Array, scale: Array | None) -> Array:
     """``x * scale``; ``x`` where there is no scale."""
-    return x if scale is None else x * scale.astype(x.dtype)
+    return x if scale is None else x * of_rank(x.ndim, scale.astype(x.dtype))
 
 
 def cast(tree: Any, dtype: DTypeLike) -> Any:

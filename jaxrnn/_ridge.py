@@ -81,4 +81,4 @@ def _centred(values: Array, counted: Array) -> tuple[Array, Array]:
     values = jnp.where(counted[..., None], values, 0).reshape(-1, values.shape[-1])
     counted = counted.reshape(-1, 1)
     mean = values.sum(axis=0) / jnp.maximum(counted.sum(), 1).astype(values.dtype)
-    return jnp.where(counted, values - mean, 0), mean
+    return jnp.where(counted, values - mean[None], 0), mean

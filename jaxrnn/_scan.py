@@ -202,4 +202,5 @@ def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
                 f"{most}"
             )
     steps = jnp.arange(num_steps)
-    return steps.reshape((-1,) + (1,) * lengths.ndim) < lengths.astype(steps.dtype)
+    steps = steps.reshape((-1,) + (1,) * lengths.ndim)
+    return steps < lengths[None].astype(steps.dtype)

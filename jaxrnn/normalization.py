@@ -20,7 +20,7 @@ from ._checks import (
     check_sequence,
     check_size,
 )
-from ._precision import accumulation_dtype, add_bias, scaled
+from ._precision import accumulation_dtype, add_bias, of_rank, scaled
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike
 
@@ -121,7 +121,7 @@ def batch_norm_update(
     count = weights.sum()
     share = weights / jnp.maximum(count, 1)
     mean = (wide * share).sum(steps)
-    variance = ((wide - mean) ** 2 * share).sum(steps)
+    variance = ((wide - of_rank(wide.ndim, mean)) ** 2 * share).sum(steps)
     batch = BatchNormStatistics(mean, variance)
 
     def average(old: Array, new: Array) -> Array:
@@ -177,8 +177,9 @@ def _normalised(
     valid: Array | None,
     epsilon: float,
 ) -> Array:
-    centred = inputs.astype(statistics.mean.dtype) - statistics.mean
+    mean, variance = (of_rank(inputs.ndim, each) for each in statistics)
     epsilon = check_positive("epsilon", epsilon)
-    normal = centred * jax.lax.rsqrt(statistics.variance + epsilon)
+    centred = inputs.astype(mean.dtype) - mean
+    normal = centred * jax.lax.rsqrt(variance + epsilon)
     ys = add_bias(scaled(normal, params.scale), params.b).astype(inputs.dtype)
     return ys if valid is None else select(valid, ys, zeros_like(ys))

@@ -66,7 +66,7 @@ def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
     outputs, valid = _valid(ys, mask)
     steps = jnp.arange(len(outputs)).reshape(-1, *(1,) * (valid.ndim - 1))
     latest = jnp.max(jnp.where(valid, steps, -1), axis=0, initial=-1)
-    return select(valid & (steps == latest), outputs, zeros_like(outputs)).sum(0)
+    return select(valid & (steps == latest[None]), outputs, zeros_like(outputs)).sum(0)
 
 
 def mean(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
@@ -196,7 +196,7 @@ def attention(
     scores = dot(hidden, params.v)[..., 0]
     some = valid.any(0)
     # A row without a valid step takes all of them, and is zeroed behind.
-    weights = jax.nn.softmax(scores, axis=0, where=valid | ~some)
+    weights = jax.nn.softmax(scores, axis=0, where=valid | ~some[None])
     weights = jnp.where(valid, weights, jnp.zeros_like(weights))
     pooled = (weights[..., None] * outputs.astype(weights.dtype)).sum(0)
     return pooled.astype(outputs.dtype), weights.astype(outputs.dtype)

@@ -33,6 +33,7 @@ from .._precision import (
     dot_transposed,
     leading_sum,
     outer_sum,
+    scaled,
 )
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
@@ -93,7 +94,7 @@ def indrnn_forward(
     activation: Activation = jax.nn.relu,
 ) -> tuple[Array, Array, ElmanResidual]:
     """One step and its residual."""
-    a = add_bias(a_x + state * params.u.astype(state.dtype), params.b)
+    a = add_bias(a_x + scaled(state, params.u), params.b)
     h = activation(a)
     residual = ElmanResidual(h_prev=state, h=h, a=kept_of(activation, a))
     return h, h.astype(params.u.dtype), residual
@@ -110,7 +111,7 @@ def indrnn_backward(
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
     da = activation_transposed(activation, residual.h, residual.a, dh)
-    return da * params.u.astype(da.dtype), da
+    return scaled(da, params.u), da
 
 
 def indrnn_accumulate(

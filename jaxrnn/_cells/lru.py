@@ -39,7 +39,9 @@ from .._precision import (
     dot,
     dot_transposed,
     leading_sum,
+    of_rank,
     outer_sum,
+    scaled,
 )
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
@@ -110,20 +112,23 @@ def _input_scale(params: LRUParams) -> Array:
 def lru_project(params: LRUParams, xs: Array) -> Array:
     """``exp(gamma) * (xs W_x)``, shape ``(..., 2H)``."""
     check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x) * _input_scale(params)
+    return scaled(dot(xs, params.w_x), _input_scale(params))
 
 
-def _rotation(params: LRUParams) -> tuple[Array, Array]:
-    """``p`` and ``q``."""
+def _rotation(params: LRUParams, rank: int) -> tuple[Array, Array]:
+    """``p`` and ``q``, with axes of size 1 before ``(H,)``."""
     dtype = accumulation_dtype(params.nu.dtype)
-    m = jnp.exp(-jnp.exp(params.nu.astype(dtype)))
-    phi = jnp.exp(params.theta.astype(dtype))
+    nu, theta = (of_rank(rank, each) for each in (params.nu, params.theta))
+    m = jnp.exp(-jnp.exp(nu.astype(dtype)))
+    phi = jnp.exp(theta.astype(dtype))
     return m * jnp.cos(phi), m * jnp.sin(phi)
 
 
 def lru_coefficients(params: LRUParams, a_xs: Array) -> tuple[Array, Array]:
-    """``k (H,)`` and the drive ``(..., H)``, complex."""
-    return lax.complex(*_rotation(params)), lax.complex(*jnp.split(a_xs, 2, axis=-1))
+    """``k (..., H)`` and the drive ``(..., H)``, complex."""
+    return lax.complex(*_rotation(params, a_xs.ndim)), lax.complex(
+        *jnp.split(a_xs, 2, axis=-1)
+    )
 
 
 def lru_step(params: LRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
@@ -135,7 +140,7 @@ def lru_forward(
     params: LRUParams, state: Array, a_x: Array
 ) -> tuple[Array, Array, LRUResidual]:
     """One step and its residual."""
-    p, q = _rotation(params)
+    p, q = _rotation(params, state.ndim)
     r, j = jnp.split(state, 2, axis=-1)
     h = jnp.concatenate([p * r - q * j, q * r + p * j], axis=-1) + a_x
     return h, h.astype(params.w_x.dtype), LRUResidual(h_prev=state)
@@ -145,7 +150,7 @@ def lru_backward(
     params: LRUParams, residual: LRUResidual, dstate: Array, dy: Array
 ) -> tuple[Array, Array]:
     """Transpose of one step."""
-    p, q = _rotation(params)
+    p, q = _rotation(params, dstate.ndim)
     dh = dstate + dy.astype(dstate.dtype)
     dr, dj = jnp.split(dh, 2, axis=-1)
     return jnp.concatenate([p * dr + q * dj, p * dj - q * dr], axis=-1), dh
@@ -157,7 +162,7 @@ def lru_accumulate(
     """Parameter gradients of all steps, and the transpose of ``project``."""
     r, j = jnp.split(residuals.h_prev, 2, axis=-1)
     dr, dj = jnp.split(da_xs, 2, axis=-1)
-    p, q = _rotation(params)
+    p, q = _rotation(params, 1)
     dp = leading_sum(dr * r + dj * j, p)
     dq = leading_sum(dj * r - dr * j, q)
     scale = _input_scale(params)
@@ -169,10 +174,10 @@ def lru_accumulate(
         nu=-jnp.exp(nu) * (p * dp + q * dq),
         theta=jnp.exp(theta) * (p * dq - q * dp),
         gamma=dgamma.reshape(2, -1).sum(axis=0),
-        w_x=v * scale,
+        w_x=scaled(v, scale),
     )
     dparams = jax.tree.map(lambda d, leaf: d.astype(leaf.dtype), dparams, params)
-    return dparams, dot_transposed(da_xs * scale, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(scaled(da_xs, scale), params.w_x).astype(xs.dtype)
 
 
 @described

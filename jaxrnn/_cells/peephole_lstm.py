@@ -47,6 +47,7 @@ from .._precision import (
     dot_in_loop,
     dot_transposed,
     leading_sum,
+    of_rank,
     outer_sum,
 )
 from .._spec import described
@@ -128,8 +129,10 @@ def peephole_lstm_forward(
 
 
 def _peepholes(params: PeepholeLSTMParams, like: Array) -> tuple[Array, Array, Array]:
-    dtype = like.dtype
-    return params.p_i.astype(dtype), params.p_f.astype(dtype), params.p_o.astype(dtype)
+    """The weights in the dtype of a cell state, with axes of size 1 for its batch."""
+    weights = params.p_i, params.p_f, params.p_o
+    p_i, p_f, p_o = (of_rank(like.ndim, p.astype(like.dtype)) for p in weights)
+    return p_i, p_f, p_o
 
 
 def peephole_lstm_backward(

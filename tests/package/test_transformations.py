@@ -202,6 +202,27 @@ def test_an_exported_gradient_is_that_of_the_program():
     assert_close(program.call(params, values), gradient(params, values), 1e-12)
 
 
+@pytest.mark.parametrize(
+    "unroll", [None, pytest.param(jaxrnn.unroll, marks=pytest.mark.slow)]
+)
+@pytest.mark.parametrize("name", MODELS)
+def test_no_rank_is_promoted_and_no_tracer_leaks(name, unroll):
+    layer, params, _ = model(name)
+    if unroll is not None:
+        case = LAYERS.get(name)
+        layer = case.make(unroll) if case else jaxrnn.layer(CELLS[name].cell)
+    flags = np.ones((T, B), bool)
+
+    def gradient(params, xs, key):
+        def loss(params):
+            return squares(layer, params, xs, mask=flags, resets=flags, key=key)
+
+        return jax.grad(loss)(params)
+
+    with jax.numpy_rank_promotion("raise"), jax.checking_leaks():
+        jax.eval_shape(gradient, params, inputs(name), jax.random.key(0))
+
+
 def gain_gradients(unroll, transform):
     """Gradients by a number that the activation of the cell closes over."""
     params = jaxrnn.elman(H).init(jax.random.key(0), I, jnp.float64)
