@@ -14,10 +14,10 @@ from ._checks import (
     check_features,
     check_flags,
     check_sequence,
-    check_size,
 )
 from ._eager import compiled
 from ._noise import draw_noise
+from ._options import check_size, check_type
 from ._precision import accumulation_dtype, add_bias, dot
 from ._scan import select, zeros_like
 from ._spec import Described, Spec, described_in
@@ -231,6 +231,7 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
         )
 
     def initial_state(params, batch_shape=()):
+        check_type("params", params, AttendingParams)
         dtype = jax.tree.leaves(params.attention)[0].dtype
         nothing = jnp.zeros((*batch_shape, 0, memory_size), dtype)
         return AttendingState(

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import Layer
-from ._checks import check_class, check_integers, check_number, check_size
+from ._checks import check_class, check_integers, check_layer
 from ._eager import compiled
 from ._most_probable import NONE
+from ._options import check_number, check_size
 from ._precision import accumulation_dtype, of_rank
 from ._typing import Array, ArrayLike, Params, State
 from .pooling import last
@@ -88,6 +89,7 @@ def beam_search(
     >>> best.tokens.shape, best.scores.shape
     ((6, 3, 2), (3, 2))
     """
+    check_layer("layer", layer)
     num_steps = check_size("num_steps", num_steps)
     beam_size = check_size("beam_size", beam_size)
     prompt = check_integers("prompt", prompt)

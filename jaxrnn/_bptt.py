@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell
-from ._checks import check_like, check_size
+from ._checks import check_like
 from ._known import known
+from ._options import check_size
 from ._plan import fast_plan, small_plan
 from ._reverse_mode import (
     Saved,

@@ -3,77 +3,14 @@
 Each raises while tracing and names the argument, what was expected and what came.
 """
 
-import math
-import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from ._base import Cell, Layer
+from ._options import check_size
 from ._typing import Array, ArrayLike, DTypeLike, Shape, State
-
-
-def check_size(name: str, value: Any, *, least: int = 1) -> int:
-    """Return ``value`` as an int of at least ``least``."""
-    if isinstance(value, bool):
-        raise TypeError(f"{name} must be an int, got {value!r}")
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{name} must be an int, got {value!r} of type {type(value).__name__}"
-        ) from None
-    if size < least:
-        raise ValueError(f"{name} must be at least {least}, got {size}")
-    return size
-
-
-def check_function(name: str, value: Any) -> Any:
-    """Return ``value`` if it can be called."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function, got {value!r:.80}")
-    return value
-
-
-def check_number(name: str, value: Any) -> float:
-    """Return ``value`` as a float."""
-    try:
-        return float(operator.truediv(value, 1))
-    except TypeError:
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-
-
-def check_bool(name: str, value: Any) -> bool:
-    """Return ``value`` if it is True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise TypeError(f"{name} must be True or False, got {value!r:.80}")
-    return bool(value)
-
-
-def check_finite(name: str, value: Any) -> float:
-    """Return ``value`` as a finite number."""
-    number = check_number(name, value)
-    if not math.isfinite(number):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-    return number
-
-
-def check_rate(name: str, value: Any) -> float:
-    """Return ``value`` as a probability that is not 1."""
-    rate = check_number(name, value)
-    if not 0 <= rate < 1:
-        raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
-    return rate
-
-
-def check_positive(name: str, value: Any) -> float:
-    """Return ``value`` as a finite number above 0."""
-    number = check_number(name, value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return number
 
 
 def leaf_name(path: tuple[Any, ...]) -> str | None:
@@ -106,19 +43,6 @@ def check_layer(name: str, value: Any) -> Layer:
     return value
 
 
-def check_key(name: str, value: Any) -> Any:
-    """Return ``value`` if it is a key of ``jax.random``, of either kind."""
-    dtype = getattr(value, "dtype", None)
-    if dtype is not None and (
-        jnp.issubdtype(dtype, jax.dtypes.prng_key)
-        or (dtype == jnp.uint32 and jnp.ndim(value) == 1)
-    ):
-        return value
-    raise TypeError(
-        f"{name} must be a key, as jax.random.key(0) makes, got {value!r:.80}"
-    )
-
-
 def check_activation(name: str, value: Any) -> None:
     """Check that ``value`` is a function."""
     if not callable(value):
@@ -136,12 +60,31 @@ def check_floating(name: str, dtype: DTypeLike | None) -> Any:
     return resolved
 
 
+def as_array(name: str, values: Any, of: str = "numbers") -> Array:
+    """Return ``values`` as an array of JAX; ``of`` names what it must hold.
+
+    Raises:
+        TypeError: they are not an array, nor numbers of equal length in lists.
+    """
+    try:
+        return jnp.asarray(values)
+    except (TypeError, ValueError) as error:
+        if isinstance(values, jax.core.Tracer) or hasattr(values, "dtype"):
+            raise
+        got = f"{values!r:.80}"
+        if isinstance(values, list | tuple):
+            got = "a list of entries that are no numbers, or differ in length"
+        elif not isinstance(values, str | None):
+            got = type(values).__name__
+        raise TypeError(f"{name} must be an array of {of}, got {got}") from error
+
+
 def check_integers(name: str, values: ArrayLike) -> Array:
     """Return ``values`` as an array of integers, of at least 32 bits.
 
     In a narrower dtype a size or a number of steps to compare with may not fit.
     """
-    array = jnp.asarray(values)
+    array = as_array(name, values)
     if not jnp.issubdtype(array.dtype, jnp.integer):
         raise TypeError(f"{name} must be integers, got dtype {array.dtype.name}")
     return array.astype(jnp.int32) if array.dtype.itemsize < 4 else array
@@ -229,7 +172,9 @@ def check_array(name: str, value: Any) -> Any:
 
 def check_sequence(name: str, values: ArrayLike, spatial_shape: Shape = ()) -> Array:
     """Return ``values`` as an array of shape ``(T, *B, *S, F)``."""
-    xs = jnp.asarray(values if isinstance(values, list) else check_array(name, values))
+    if isinstance(values, tuple) or hasattr(values, "_fields"):
+        check_array(name, values)
+    xs = as_array(name, values)
     if spatial_shape and (
         xs.ndim < 2 + len(spatial_shape)
         or xs.shape[-1 - len(spatial_shape) : -1] != spatial_shape
@@ -252,7 +197,7 @@ def check_flags(
     """Return ``values`` (a mask or resets) as a bool array of ``shape``."""
     if values is None:
         return None
-    flags = jnp.asarray(values)
+    flags = as_array(name, values, "booleans")
     if flags.dtype != jnp.bool_:
         raise TypeError(f"{name} must be boolean, got dtype {flags.dtype.name}")
     if flags.shape != shape:
@@ -271,7 +216,7 @@ def check_place_flags(
     alone, ``(T, *B)``, are then those of all places.
     """
     if values is not None:
-        flags = jnp.asarray(values)
+        flags = as_array(name, values, "booleans")
         of_steps = 2 <= flags.ndim < len(places)
         if of_steps and flags.shape == places[: flags.ndim]:
             spread = flags.reshape(flags.shape + (1,) * (len(places) - flags.ndim))
@@ -279,12 +224,26 @@ def check_place_flags(
     return check_flags(name, values, places)
 
 
+def kind_of_tree(structure: Any) -> str:
+    """Say in a few words what a pytree of this structure is."""
+    node = structure.node_data()
+    if node is None:
+        return "None" if structure.num_leaves == 0 else "one array"
+    kind = node[0]
+    if kind in (tuple, list, dict):
+        return f"a {kind.__name__} of {len(structure.children())}"
+    return "None" if kind is type(None) else kind.__name__
+
+
 def check_like(name: str, tree: State, expected: State) -> State:
     """Return ``tree`` as arrays, with the structure, shapes and dtypes expected."""
     want, got = jax.tree.structure(expected), jax.tree.structure(tree)
     if want != got:
-        raise ValueError(f"{name} must have the structure {want}, got {got}")
-    tree = jax.tree.map(jnp.asarray, tree)
+        wanted, found = kind_of_tree(want), kind_of_tree(got)
+        if wanted == found:  # what differs is further inside
+            wanted, found = str(want), str(got)
+        raise ValueError(f"{name} must be {wanted}, got {found}")
+    tree = jax.tree.map(lambda leaf: as_array(name, leaf), tree)
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     for (path, leaf), like in zip(leaves, jax.tree.leaves(expected), strict=True):
         where = name + jax.tree_util.keystr(path)

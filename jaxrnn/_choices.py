@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._checks import check_number, check_size
 from ._most_probable import most_probable, none_of_nan
+from ._options import check_number, check_size
 from ._precision import accumulation_dtype
 from ._typing import Array, Key
 

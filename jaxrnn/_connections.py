@@ -9,16 +9,17 @@ from ._base import Layer
 from ._checks import (
     check_array,
     check_features,
+    check_floating,
     check_layer,
     check_place_flags,
     check_sequence,
-    check_size,
 )
+from ._options import check_size, check_type
 from ._precision import add_bias, dot
 from ._scan import select, zeros_like
 from ._spec import described
 from ._typing import Array, ArrayLike, Params, Shape
-from .initializers import Initializer, glorot_uniform
+from .initializers import Initializer, drawn, glorot_uniform
 
 
 def _check_input_size(input_size: int, layer: Layer) -> int:
@@ -131,10 +132,13 @@ def highway(
         size = _check_input_size(input_size, layer)
         key_layer, key_gate = jax.random.split(key)
         params = layer.init(key_layer, size, dtype)
-        w = w_init(key_gate, (size, size), jnp.zeros((), dtype).dtype)
+        w = drawn(
+            "w_init", w_init, key_gate, (size, size), check_floating("dtype", dtype)
+        )
         return HighwayParams(params, w, jnp.full((size,), gate_bias, w.dtype))
 
     def initial_state(params: HighwayParams, batch_shape: Shape = ()):
+        check_type("params", params, HighwayParams)
         return layer.initial_state(params.layer, batch_shape)
 
     def mix(params, x, y):
@@ -144,6 +148,7 @@ def highway(
         return gate * y + (1 - gate) * x
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        check_type("params", params, HighwayParams)
         inputs = _unmasked(xs, mask)
         state, ys = layer.apply(
             params.layer, inputs, state, mask=mask, resets=resets, key=key

@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_array, check_bool, check_layer, check_rate, leaf_name
+from ._checks import check_array, check_layer, leaf_name
+from ._options import check_bool, check_names, check_rate, split_key
 from ._spec import described
 from ._typing import Array, Key, Params
 
@@ -83,7 +84,7 @@ def dropout(
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         if key is None:
             return layer.apply(params, xs, state, mask=mask, resets=resets)
-        key_in, key_layer, key_out = jax.random.split(key, 3)
+        key_in, key_layer, key_out = split_key(key, 3)
         if input_rate:
             xs = jnp.asarray(xs)
             if not jnp.issubdtype(xs.dtype, jnp.floating):
@@ -138,7 +139,7 @@ def weight_drop(
     """
     check_layer("layer", layer)
     rate = check_rate("rate", rate)
-    fields = (names,) if isinstance(names, str) else tuple(names)
+    fields = check_names("names", names)
 
     def dropped(params: Params, key: Key) -> Params:
         leaves, structure = jax.tree_util.tree_flatten_with_path(params)
@@ -157,7 +158,7 @@ def weight_drop(
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         if key is None:
             return layer.apply(params, xs, state, mask=mask, resets=resets)
-        key_weights, key_layer = jax.random.split(key)
+        key_weights, key_layer = split_key(key, 2)
         params = dropped(params, key_weights)
         return layer.apply(params, xs, state, mask=mask, resets=resets, key=key_layer)
 

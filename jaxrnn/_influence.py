@@ -13,9 +13,12 @@ from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ._base import InitialStateFn
+from ._base import Cell, InitialStateFn
+from ._params import input_size_of
+from ._precision import widen
 from ._rows import flat, over_rows
 from ._typing import Array, Params, Shape, State
 
@@ -131,69 +134,173 @@ O(H^4) and O(H^3) for H units with full recurrent weights.
 
 
 def _columns(units: Array, parameter: Array) -> Array:
-    """Repeat ``units (*B, H)`` for each block of H columns of a parameter."""
-    num_units, num_columns = (
-        units.shape[-1],
-        parameter.shape[-1] if parameter.ndim else 0,
-    )
-    if num_columns == 0 or num_columns % num_units:
-        raise ValueError(
-            f"a diagonal influence needs parameters whose last axis is a multiple of "
-            f"the {num_units} units, got a parameter of shape {parameter.shape}"
-        )
-    repeated = jnp.tile(units, num_columns // num_units)
+    """Repeat ``units (*B, U)`` for each block of U columns of a parameter."""
+    repeated = jnp.tile(units, parameter.shape[-1] // units.shape[-1])
     middle = (1,) * (parameter.ndim - 1)
-    return repeated.reshape(*units.shape[:-1], *middle, num_columns)
+    return repeated.reshape(*units.shape[:-1], *middle, parameter.shape[-1])
 
 
-def _check_one_array(state: State) -> None:
-    if not isinstance(state, jax.Array) or state.ndim < 1:
-        raise ValueError(
-            "a diagonal influence needs a state that is one array (*B, H), got "
-            f"{jax.tree.structure(state)}"
+def _misfit(state: State, parts: int, params: Params) -> str | None:
+    """What is wrong with the shapes of a state and of parameters for this form."""
+    if not jax.tree_util.all_leaves([state]) or state.ndim < 1:
+        return (
+            "influence must be jaxrnn.dense_influence for a state that is not one "
+            f"array (*B, H), got diagonal_influence for {jax.tree.structure(state)}"
         )
+    num_units, rest = divmod(state.shape[-1], parts)
+    for leaf in jax.tree.leaves(params):
+        if rest or not leaf.ndim or not leaf.shape[-1] or leaf.shape[-1] % num_units:
+            return (
+                "influence must be jaxrnn.dense_influence for parameters whose last "
+                f"axis is not a multiple of the {num_units} units, got "
+                f"diagonal_influence and a parameter of shape {leaf.shape}"
+            )
+    return None
 
 
-def _diagonal_start(initial_state, params, batch_shape):
-    units, pull = jax.vjp(initial_state, params)
-    _check_one_array(units)
-    (one,) = pull(jnp.ones_like(units))
-    return _broadcast(one, batch_shape)
+def _part(part: int, like: Array, parts: int) -> Array:
+    """One for the entries ``(*B, parts * U)`` of one part of a state, else zero."""
+    chosen = jnp.arange(like.shape[-1]) // (like.shape[-1] // parts) == part
+    return jnp.broadcast_to(chosen.astype(like.dtype), like.shape)
 
 
-def _diagonal_advance(step, params, state, x, influence):
-    _check_one_array(state)
-
-    def one(params, state, x, influence):
-        # No unit sees another, so a sum over units has the derivatives of each.
-        units, pull = jax.vjp(
-            lambda params, state: step(params, state, x), params, state
-        )
-        explicit, diagonal = pull(jnp.ones_like(units))
-        return jax.tree.map(
-            lambda e, previous: e + _columns(diagonal, e) * previous,
-            explicit,
-            influence,
-        )
-
-    return over_rows(one, x.ndim - 1, (None, 0, 0, 0))(params, state, x, influence)
+def _stacked(trees: list[Params], parts: int, axis: int = 0) -> Params:
+    """Trees of the parts of a state side by side, on an axis if there are several."""
+    if parts == 1:
+        return trees[0]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
 
 
-def _diagonal_pull(dstate, influence, params):
-    batch = tuple(range(dstate.ndim - 1))
-    return jax.tree.map(
-        lambda leaf, like: (_columns(dstate, like) * leaf).sum(batch), influence, params
-    )
+def _of_part(influence: Params, part: int, parts: int) -> Params:
+    return influence if parts == 1 else jax.tree.map(lambda x: x[part], influence)
 
 
-diagonal_influence = Influence(_diagonal_start, _diagonal_advance, _diagonal_pull)
+def _diagonal(parts: int) -> Influence:
+    """An influence for units that see themselves alone, each of so many numbers."""
+
+    def start(initial_state, params, batch_shape):
+        units, pull = jax.vjp(initial_state, params)
+        each = [pull(_part(k, units, parts))[0] for k in range(parts)]
+        return _broadcast(_stacked(each, parts), batch_shape)
+
+    def advance(step, params, state, x, influence):
+        def one(params, state, x, influence):
+            new, pull = jax.vjp(lambda p, s: step(p, s, x), params, state)
+            each = []
+            for k in range(parts):
+                # No unit sees another, so a sum over units has the derivatives of each.
+                total, row = pull(_part(k, new, parts))
+                for m, diagonal in enumerate(jnp.split(row, parts)):
+                    total = jax.tree.map(
+                        lambda t, past, d=diagonal: t + _columns(d, t) * past,
+                        total,
+                        _of_part(influence, m, parts),
+                    )
+                each.append(total)
+            return _stacked(each, parts)
+
+        run = over_rows(one, x.ndim - 1, (None, 0, 0, 0))
+        return run(params, state, x, influence)
+
+    def pull(dstate, influence, params):
+        batch = tuple(range(dstate.ndim - 1))
+
+        def gradient(like, leaf):
+            shares = [leaf] if parts == 1 else jnp.unstack(leaf, axis=len(batch))
+            cotangents = jnp.split(dstate, parts, axis=-1)
+            pairs = zip(cotangents, shares, strict=True)
+            return sum((_columns(d, like) * share).sum(batch) for d, share in pairs)
+
+        return jax.tree.map(gradient, params, influence)
+
+    return Influence(start, advance, pull)
+
+
+diagonal_influence = _diagonal(1)
 """For elementwise recurrences, leaves ``(*B, *parameter.shape)``.
 
 Exact if the state is one array ``(*B, H)`` of which unit j sees, in one step, no other
-unit and only the columns j, H + j, 2H + j, ... of each parameter; this is not checked.
-A step costs O(B P) operations and memory.
+unit and only the columns j, H + j, 2H + j, ... of each parameter. A unit may be a pair
+of numbers, entries j and H + j of a state ``(*B, 2H)``, as the complex numbers of
+:func:`jaxrnn.lru` are: the leaves are ``(*B, 2, *parameter.shape)`` then. A cell that
+is no such recurrence is refused. A step costs O(B P) operations and memory.
 
 References:
     Mozer, A focused backpropagation algorithm for temporal pattern recognition, 1989;
     Zucchet et al., Online learning of long-range dependencies, 2023.
 """
+
+_of_pairs = _diagonal(2)
+
+
+def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence:
+    """The influence to use for a cell.
+
+    Raises:
+        TypeError: ``influence`` is no :class:`Influence`.
+        ValueError: it is diagonal, and the units of the cell see each other.
+    """
+    if not isinstance(influence, Influence):
+        raise TypeError(
+            "influence must be an Influence, as jaxrnn.dense_influence is, got "
+            f"{influence!r:.80}"
+        )
+    if influence is not diagonal_influence:
+        return influence
+    state = jax.eval_shape(cell.initial_state, params)
+    with jax.ensure_compile_time_eval():
+        for parts, found in ((1, diagonal_influence), (2, _of_pairs)):
+            if not _misfit(state, parts, params) and _is_diagonal(cell, params, parts):
+                return found
+    misfit = _misfit(state, 1, params)
+    if misfit:
+        raise ValueError(misfit)
+    raise ValueError(
+        "influence must be jaxrnn.dense_influence for a cell whose units see each "
+        f"other, got diagonal_influence for {cell!r:.80}"
+    )
+
+
+def _is_diagonal(cell: Cell, params: Params, parts: int) -> bool:
+    """Whether unit j sees itself and its columns alone, at a point drawn at random.
+
+    Of a diagonal Jacobian J, the product J v is ``(J^T 1) v``, entry by entry. With v
+    drawn at random, no other matrix passes.
+    """
+    rng = np.random.default_rng(0)
+
+    def like(tree):
+        return jax.tree.map(
+            lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), tree
+        )
+
+    params = like(widen(jax.tree.map(jnp.zeros_like, params)))
+    state = like(jax.eval_shape(cell.initial_state, params))
+    size = input_size_of(cell, params)
+    if size is None:
+        return True  # its init cannot be traced, so there is no way to look
+    x = like(jax.ShapeDtypeStruct((size,), jax.tree.leaves(params)[0].dtype))
+
+    def step(params, state):
+        return cell.step(params, state, cell.project(params, x))[0]
+
+    new, pull = jax.vjp(step, params, state)
+    v = like(new)
+    _, pushed = jax.jvp(lambda s: step(params, s), (state,), (v,))
+    for k, found in enumerate(jnp.split(pushed, parts)):
+        dparams, row = pull(_part(k, new, parts))
+        pairs = zip(jnp.split(row, parts), jnp.split(v, parts), strict=True)
+        expected = sum((diagonal * part for diagonal, part in pairs), 0 * found)
+        if not _close(found, expected):
+            return False
+        weights = like(jax.ShapeDtypeStruct(found.shape, found.dtype))
+        weighted, _ = pull(_part(k, new, parts) * jnp.tile(weights, parts))
+        for leaf, other in zip(*map(jax.tree.leaves, (dparams, weighted)), strict=True):
+            if not _close(other, _columns(weights, leaf) * leaf):
+                return False
+    return True
+
+
+def _close(a: Array, b: Array) -> bool:
+    scale = jnp.abs(b).max(initial=1)
+    return bool((jnp.abs(a - b) <= 1e-4 * scale).all())

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ._base import Cell
-from ._checks import check_size
 from ._eager import compiled
+from ._options import check_size
 from ._rows import flat, over_rows
 from ._scan import masked_scan
 from ._typing import Array, ArrayLike, Params, State

@@ -11,6 +11,8 @@ from ._bptt import unroll_bptt
 from ._checks import check_array, check_cell, check_layer, check_like
 from ._known import known
 from ._noise import draw_noise
+from ._options import check_key, check_shape, split_key
+from ._params import check_cell_params
 from ._scan import select, zeros_like
 from ._spec import described
 from ._typing import Array, Params, State
@@ -51,11 +53,19 @@ def layer(
             f"unroll_fn must be a function, as jaxrnn.unroll is, got {run!r}"
         )
 
+    def initial_state(params, batch_shape=()):
+        check_cell_params(cell, params)
+        return cell.initial_state(params, check_shape("batch_shape", batch_shape))
+
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        if key is not None:
+            check_key("key", key)
+        check_cell_params(cell, params)  # before noise makes it another cell
         taken, xs = draw_noise(cell, params, xs, key)
         return run(taken, params, xs, state, mask=mask, resets=resets, reverse=reverse)
 
     def step(params, state, x):
+        check_cell_params(cell, params)
         x = jnp.asarray(x)
         a_x = cell.project(params, x)
         fresh = cell.initial_state(params, batch_shape(cell, x))
@@ -63,7 +73,7 @@ def layer(
 
     return Layer(
         init=cell.init,
-        initial_state=cell.initial_state,
+        initial_state=initial_state,
         apply=apply,
         step=_refuse_step("a reversed layer") if reverse else step,
         output_size=cell.output_size,
@@ -156,23 +166,22 @@ def _stack(
 
     def init(key, input_size, dtype=None):
         params = []
-        keys = jax.random.split(key, len(layers))
+        keys = split_key(key, len(layers))
         for each, layer_key in zip(layers, keys, strict=True):
             params.append(each.init(layer_key, input_size, dtype))
             input_size = each.output_size
         return tuple(params)
 
     def initial_state(params, batch_shape=()):
+        params = _entries("params", params, len(layers))
         return tuple(
             each.initial_state(p, batch_shape)
             for each, p in zip(layers, params, strict=True)
         )
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        keys = (
-            [None] * len(layers) if key is None else jax.random.split(key, len(layers))
-        )
-        states = _entries("state", state, len(layers))
+        keys = [None] * len(layers) if key is None else split_key(key, len(layers))
+        states = _entries("state", state, len(layers), optional=True)
         params = _entries("params", params, len(layers))
         new_states, ys = [], []
         for each, p, s, k in zip(layers, params, states, keys, strict=True):
@@ -184,6 +193,7 @@ def _stack(
     def step(params, state, x):
         new_states, ys = [], []
         states = _entries("state", state, len(layers))
+        params = _entries("params", params, len(layers))
         for each, p, s in zip(layers, params, states, strict=True):
             new_state, x = each.step(p, s, x)
             new_states.append(new_state)
@@ -194,15 +204,19 @@ def _stack(
     return Layer(init, initial_state, apply, step, output_size)
 
 
-def _entries(name: str, values: Any, count: int) -> tuple[Any, ...]:
-    """The entries of ``count`` layers: those of a tuple, or None for each."""
-    if values is None:
+def _entries(
+    name: str, values: Any, count: int, *, optional: bool = False
+) -> tuple[Any, ...]:
+    """The entries of ``count`` layers; where it is optional, None is None for each."""
+    if optional and values is None:
         return (None,) * count
     if isinstance(values, tuple) and len(values) == count:
         return values
+    got = type(values).__name__
+    if isinstance(values, tuple | list):
+        got = f"a {got} with {len(values)}"
     raise ValueError(
-        f"{name} must be a tuple with {count} entries, one for each layer, got "
-        f"{jax.tree.structure(values)}"
+        f"{name} must be a tuple with {count} entries, one for each layer, got {got}"
     )
 
 
@@ -237,12 +251,18 @@ def _merged_size(
         jax.ShapeDtypeStruct((size,), jnp.float32) for size in (forward, backward)
     ]
     try:
-        return jax.eval_shape(merge, *shapes).shape[-1]
+        merged = jax.eval_shape(merge, *shapes)
     except TypeError as error:
         raise ValueError(
             "merge must take the outputs of both directions, got an error for output "
             f"sizes {forward} and {backward}: {error}"
         ) from error
+    if not jax.tree_util.all_leaves([merged]) or not merged.ndim:
+        shape = merged.shape if hasattr(merged, "shape") else type(merged).__name__
+        raise ValueError(
+            f"merge must return one array with features on its last axis, got {shape}"
+        )
+    return merged.shape[-1]
 
 
 @described
@@ -295,7 +315,7 @@ def bidirectional(
     output_size = _merged_size(merge, forward.output_size, backward.output_size)
 
     def init(key, input_size, dtype=None):
-        keys = jax.random.split(key)
+        keys = split_key(key, 2)
         return BidirectionalParams(
             *(
                 each.init(k, input_size, dtype)
@@ -304,6 +324,7 @@ def bidirectional(
         )
 
     def initial_state(params, batch_shape=()):
+        params = _entries("params", params, 2)
         return BidirectionalState(
             *(
                 each.initial_state(p, batch_shape)
@@ -312,8 +333,9 @@ def bidirectional(
         )
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        states = _entries("state", state, 2)
-        keys = (None, None) if key is None else jax.random.split(key)
+        states = _entries("state", state, 2, optional=True)
+        params = _entries("params", params, 2)
+        keys = (None, None) if key is None else split_key(key, 2)
         results = [
             each.apply(p, xs, s, mask=mask, resets=resets, key=k)
             for each, p, s, k in zip(directions, params, states, keys, strict=True)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, Derived
-from ._checks import check_cell, check_size
+from ._checks import check_cell
+from ._options import check_size
 from ._spec import described
 from ._typing import Array, Params
 

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Adjoint, Cell
-from ._checks import check_bool, check_cell, check_rate
+from ._checks import check_cell
 from ._noise import NoisyResidual, add_noise, keep, state_sizes
+from ._options import check_bool, check_rate
 from ._precision import dot_in_loop, dot_transposed
 from ._spec import described
 from ._typing import Array, Params, Residual
@@ -181,5 +182,6 @@ def _check_takes(cell: Cell, **options: Any) -> None:
         jax.eval_shape(probe, jax.random.key(0))
     except TypeError as error:
         raise ValueError(
-            f"cell must have an adjoint whose forward takes {names}, got {error}"
+            f"cell must have an adjoint whose forward takes {names}, as those of lstm "
+            f"and gru do, got {cell!r:.80}, whose forward does not: {error}"
         ) from error

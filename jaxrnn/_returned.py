@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, Noise
-from ._checks import check_cell, check_integers
+from ._checks import check_cell, check_integers, check_like
 from ._scan import zeros_like
 from ._spec import described
 from ._typing import Array, ArrayLike, Params, State
@@ -82,6 +82,10 @@ def with_initial(state: State, states: State) -> State:
     >>> with_initial(jnp.zeros((3, 5)), states).shape
     (8, 3, 5)
     """
+    one_step = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), states
+    )
+    state = check_like("state", state, one_step)
     return jax.tree.map(
         lambda first, rest: jnp.concatenate([first[None], rest]), state, states
     )

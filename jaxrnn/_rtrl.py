@@ -27,7 +27,9 @@ from jax.tree_util import Partial
 from ._base import Cell
 from ._checks import check_cell, check_flags, check_like
 from ._eager import compiled
-from ._influence import Influence, dense_influence
+from ._influence import Influence, dense_influence, influence_for
+from ._options import check_shape
+from ._params import check_cell_params
 from ._precision import narrow, widen
 from ._scan import masked_step, select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
@@ -66,12 +68,25 @@ def rtrl_init(
         ValueError, TypeError: ``cell`` or ``state`` does not fit, or ``cell`` has axes
             of space.
     """
+    influence = _usable(cell, params, influence)
+    batch_shape = check_shape("batch_shape", batch_shape)
+    return _carry(cell, params, batch_shape, state, influence)
+
+
+def _usable(cell: Cell, params: Params, influence: Influence) -> Influence:
+    """Check the cell, and return the influence to use for it."""
     check_cell("cell", cell)
+    check_cell_params(cell, params)
     if cell.spatial_shape:
         raise ValueError(
             "cell must take vectors for real-time recurrent learning, got one with "
             f"axes of space {cell.spatial_shape}: use jaxrnn.unroll_bptt"
         )
+    return influence_for(cell, params, influence)
+
+
+def _carry(cell, params, batch_shape, state, influence):
+    """:func:`rtrl_init`, unchecked."""
     kept = params
 
     def initial_state(params, batch_shape=()):
@@ -116,7 +131,7 @@ def _advance(cell, params, carry, x, mask, reset, influence):
         pull = functools.partial(_pull, influence)
         return RTRLCarry(state, after), y, Partial(pull, pull_y, before, wide, mask)
 
-    fresh = rtrl_init(cell, params, x.shape[:-1], influence=influence)
+    fresh = _carry(cell, params, x.shape[:-1], None, influence)
     carry, (y, pull) = masked_step(step, fresh)(carry, (x, mask, reset))
     return carry, y, pull
 
@@ -161,13 +176,13 @@ def rtrl_step(
     >>> dparams.w_h.shape, carry.influence.w_h.shape
     ((5, 15), (3, 5, 5, 15))
     """
-    check_cell("cell", cell)
+    influence = _usable(cell, params, influence)
     x = jnp.asarray(x)
     if x.ndim < 1:
         raise ValueError(f"x must have shape (*B, I), got shape {x.shape}")
     batch_shape = x.shape[:-1]
     expected = jax.eval_shape(
-        lambda params: rtrl_init(cell, params, batch_shape, influence=influence), params
+        lambda params: _carry(cell, params, batch_shape, None, influence), params
     )
     carry = check_like("carry", carry, expected)
     valid = check_flags("mask", mask, batch_shape, axes="(*B)")
@@ -204,8 +219,8 @@ def rtrl(
         dys: dL/dys ``(T, *B, O)``; those of masked steps reach nothing.
         dstate: dL/dstate of the final state; None means zero.
         influence: how the derivative of the state is represented.
-            ``diagonal_influence`` is exact for elementwise recurrences only, and
-            nothing checks that the cell is one.
+            ``diagonal_influence`` is for elementwise recurrences; a cell that is none
+            is refused.
 
     Returns:
         The gradient, like ``params``.
@@ -226,6 +241,7 @@ def rtrl(
     >>> bool(abs(forward.w_h - backward.w_h).max() < 1e-4)
     True
     """
+    influence = _usable(cell, params, influence)
     sequence = prepare(cell, params, xs, state, mask, resets, reverse)
     last, ys = jax.eval_shape(
         lambda params, xs: unroll(cell, params, xs), params, sequence.xs
@@ -252,7 +268,7 @@ def _rtrl(
         carry, _, pull = _advance(cell, params, carry, x, valid, reset, influence)
         return (carry, jax.tree.map(jnp.add, dparams, pull(dy))), None
 
-    carry = rtrl_init(cell, params, batch_shape, state, influence=influence)
+    carry = _carry(cell, params, batch_shape, state, influence)
     carry = (carry, zeros_like(widen(params)))
     inputs = (sequence.xs, dys, sequence.mask, sequence.resets)
     (carry, dparams), _ = lax.scan(step, carry, inputs, reverse=reverse)

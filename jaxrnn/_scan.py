@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._checks import check_integers, check_size
+from ._checks import check_integers
+from ._options import check_size
 from ._typing import Array, ArrayLike, State
 
 Step: TypeAlias = Callable[[State, Any], tuple[State, Array, Any]]

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import jax
 
 from ._known import FUNCTIONS, name_of, public_name, register
+from ._options import check_option
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -127,9 +128,14 @@ def _described(factory: Callable[P, R], name: str) -> Callable[P, R]:
 
     @functools.wraps(factory)
     def make(*args: P.args, **kwargs: P.kwargs) -> R:
-        made: Any = factory(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError:
+            return factory(*args, **kwargs)  # and Python says which argument it is
         bound.apply_defaults()
+        made: Any = factory(*args, **kwargs)  # whose own checks say more
+        for argument, value in bound.arguments.items():
+            check_option(argument, value, signature.parameters[argument].annotation)
         try:
             arguments = tuple((k, _canonical(v)) for k, v in bound.arguments.items())
         except _UndescribableError:

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Layer
-from ._checks import check_layer, check_place_flags, check_size
+from ._checks import check_layer, check_place_flags
 from ._known import known
+from ._options import check_size, check_type
 from ._precision import add_bias, dot_transposed
 from ._scan import select, zeros_like
 from ._spec import described
@@ -79,6 +80,7 @@ def tied(
         )
 
     def initial_state(params: TiedParams, batch_shape: Shape = ()):
+        check_type("params", params, TiedParams)
         return layer.initial_state(params.layer, batch_shape)
 
     def readout(params, ys):
@@ -86,6 +88,7 @@ def tied(
         return logits.astype(params.table.dtype)
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        check_type("params", params, TiedParams)
         _, vectors = lookup.apply(EmbeddingParams(params.table), xs, mask=mask)
         state, ys = layer.apply(
             params.layer, vectors, state, mask=mask, resets=resets, key=key

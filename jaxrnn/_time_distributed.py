@@ -1,5 +1,6 @@
 """Layers without state: the same function at every step."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,17 +15,17 @@ from ._checks import (
     check_integers,
     check_like,
     check_place_flags,
-    check_positive,
     check_sequence,
-    check_size,
 )
 from ._known import known
 from ._normalized import normalized
+from ._options import check_positive, check_size
+from ._params import check_params, template_of
 from ._precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._scan import select, zeros_like
 from ._spec import described
 from ._typing import Array, ArrayLike, Key, Params, Shape
-from .initializers import Initializer, glorot_uniform
+from .initializers import Initializer, drawn, glorot_uniform
 
 
 def _time_distributed(
@@ -32,16 +33,26 @@ def _time_distributed(
     transform: Callable[[Params, Array], Array],
     check: Callable[[ArrayLike], tuple[Array, Shape]],
     output_size: int,
+    *,
+    owner: str,
+    sizes: tuple[int, int] = (1, 2),
 ) -> Layer:
     """A layer without state: ``transform(params, xs)`` acts on each step alone.
 
     ``check(xs)`` returns the inputs as an array, and the shape ``(T, *B)`` of steps.
+    ``owner`` names the layer in messages; ``sizes`` are two sizes of inputs, for
+    :func:`template_of`.
     """
+
+    @functools.cache
+    def template():
+        return template_of(init, sizes)
 
     def initial_state(params, batch_shape=()):
         return ()
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
+        check_params(owner, template(), params)
         inputs, steps = check(xs)
         mask = check_place_flags("mask", mask, steps)
         check_place_flags("resets", resets, steps)
@@ -53,6 +64,7 @@ def _time_distributed(
         return (), select(mask, ys, zeros_like(ys))
 
     def step(params, state, x):
+        check_params(owner, template(), params)
         check_like("state", state, ())
         return (), transform(params, jnp.asarray(x))
 
@@ -105,7 +117,7 @@ def dense(
     def init(key, input_size, dtype=None):
         input_size = check_size("input_size", input_size)
         float_dtype = check_floating("dtype", dtype)
-        w = w_init(key, (input_size, size), float_dtype)
+        w = drawn("w_init", w_init, key, (input_size, size), float_dtype)
         return DenseParams(w=w, b=jnp.zeros((size,), float_dtype))
 
     def transform(params, xs):
@@ -117,7 +129,8 @@ def dense(
         inputs = check_sequence("xs", xs)
         return inputs, inputs.shape[:-1]
 
-    return _time_distributed(init, transform, check, size)
+    owner = f"jaxrnn.dense({size})"
+    return _time_distributed(init, transform, check, size, owner=owner)
 
 
 class LayerNormParams(NamedTuple):
@@ -180,7 +193,9 @@ def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
         inputs = check_sequence("xs", xs)
         return inputs, inputs.shape[:-1]
 
-    return _time_distributed(init, transform, check, size)
+    owner = f"jaxrnn.layer_norm({size})"
+    sizes = (size, size)
+    return _time_distributed(init, transform, check, size, owner=owner, sizes=sizes)
 
 
 class EmbeddingParams(NamedTuple):
@@ -227,8 +242,9 @@ def embedding(
     size = check_size("size", size)
 
     def init(key, input_size, dtype=None):
+        float_dtype = check_floating("dtype", dtype)
         shape = (vocab_size, size)
-        return EmbeddingParams(table_init(key, shape, check_floating("dtype", dtype)))
+        return EmbeddingParams(drawn("table_init", table_init, key, shape, float_dtype))
 
     def transform(params, tokens):
         tokens = check_integers("xs", tokens)
@@ -244,4 +260,5 @@ def embedding(
             raise ValueError(f"xs must have shape (T, *B), got shape {tokens.shape}")
         return tokens, tokens.shape
 
-    return _time_distributed(init, transform, check, size)
+    owner = f"jaxrnn.embedding({vocab_size}, {size})"
+    return _time_distributed(init, transform, check, size, owner=owner)

@@ -7,9 +7,11 @@ from typing import NamedTuple
 from jax import lax
 
 from ._base import Cell
-from ._checks import check_bool, check_cell, check_flags, check_like, check_sequence
+from ._checks import check_cell, check_flags, check_like, check_sequence
 from ._eager import compiled
 from ._known import known
+from ._options import check_bool
+from ._params import check_cell_params
 from ._placement import placed_like
 from ._precision import narrow, widen
 from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
@@ -44,6 +46,7 @@ def naming_forward_mode() -> Iterator[None]:
 def hoisted(cell: Cell, params: Params) -> tuple[Cell, Params]:
     """A cell and parameters of the same steps, without what each step would repeat."""
     check_cell("cell", cell)
+    check_cell_params(cell, params)
     if cell.derived is None:
         return cell, params
     return hoisted(cell.derived.cell, cell.derived.weights(params))
@@ -65,6 +68,7 @@ def prepare(
 ) -> Sequence:
     """Check the arguments of an unroll and give each its final form."""
     check_cell("cell", cell)
+    check_cell_params(cell, params)
     check_bool("reverse", reverse)
     inputs = check_sequence("xs", xs, cell.spatial_shape)
     steps = batch_shape(cell, inputs)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._checks import check_bool, check_key
+from ._options import check_bool, check_function, check_key
 from ._precision import widen
 from ._scan import select
 from ._typing import Array, Key, Params
@@ -136,6 +136,7 @@ def make_update(
     >>> state.params["w"].tolist(), int(state.step), float(metrics["loss"])
     ([1.0, 1.0], 1, 2.0)
     """
+    check_function("loss_fn", loss_fn)
 
     def evaluate(params, state, batch, key):
         loss, metrics = loss_and_metrics(loss_fn(params, batch, key))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._checks import check_size
+from ._options import check_size, check_type
 
 
 class Vocabulary(NamedTuple):
@@ -115,6 +115,7 @@ def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
             or a text is given to a vocabulary of words.
         TypeError: a symbol is not a string.
     """
+    check_type("vocabulary", vocabulary, Vocabulary)
     numbers = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
     special = {vocabulary.unknown}
     words = [
@@ -153,6 +154,7 @@ def decode(vocabulary: Vocabulary, numbers: ArrayLike) -> list[str]:
         ValueError: a number is outside the vocabulary, or they have more than one axis.
         TypeError: they are not integers.
     """
+    check_type("vocabulary", vocabulary, Vocabulary)
     array = np.asarray(numbers)
     if array.size and array.dtype.kind not in "iu":
         raise TypeError(f"numbers must be integers, got dtype {array.dtype.name}")
@@ -176,6 +178,7 @@ def vocabulary_to_json(vocabulary: Vocabulary) -> str:
     Returns:
         JSON.
     """
+    check_type("vocabulary", vocabulary, Vocabulary)
     return json.dumps(vocabulary._asdict(), ensure_ascii=False)
 
 

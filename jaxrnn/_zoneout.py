@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Adjoint, Cell
-from ._checks import check_cell, check_rate
+from ._checks import check_cell
 from ._noise import add_noise, keep, state_fields, state_sizes
+from ._options import check_rate
 from ._scan import zeros_like
 from ._spec import described
 from ._typing import Array, State

@@ -9,18 +9,17 @@ from jax import lax
 from ._base import Layer
 from ._beam_search import Hypotheses, beam_search
 from ._checks import (
+    as_array,
     check_class,
     check_flags,
-    check_function,
     check_integers,
-    check_key,
     check_layer,
     check_sequence,
-    check_size,
 )
 from ._choices import Choose, greedy, reads_logits, sampling
 from ._eager import compiled
 from ._most_probable import most_probable
+from ._options import check_function, check_key, check_size
 from ._scan import select
 from ._typing import Array, ArrayLike, Key, Params, State
 from .pooling import last
@@ -110,7 +109,7 @@ def generate(
                 f"{jnp.shape(leaf)}"
             )
     known = jax.tree.map(jnp.asarray, known)
-    prompt = jnp.asarray(prompt)
+    prompt = as_array("prompt", prompt)
     if prompt.ndim < 1 or prompt.shape[0] < 1:
         raise ValueError(
             f"prompt must have shape (T, *B, ...) with T at least 1, got shape "

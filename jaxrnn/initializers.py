@@ -17,6 +17,7 @@ from jax.nn import initializers
 
 from ._checks import check_floating
 from ._known import known
+from ._options import check_function, check_key, check_shape, check_size
 from ._precision import accumulation_dtype
 from ._spec import described
 from ._typing import Array, DTypeLike, Key, Shape
@@ -24,6 +25,13 @@ from ._typing import Array, DTypeLike, Key, Shape
 Initializer: TypeAlias = Callable[[Key, Shape, DTypeLike], Array]
 
 __all__ = ["Initializer", "glorot_uniform", "orthogonal", "per_gate"]
+
+
+def _matrix_shape(shape: Shape) -> Shape:
+    sizes = check_shape("shape", shape)
+    if len(sizes) < 2:
+        raise ValueError(f"shape must have at least two axes, got {sizes}")
+    return sizes
 
 
 @known
@@ -43,7 +51,8 @@ def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Ar
         Glorot and Bengio, Understanding the difficulty of training deep feedforward
         neural networks, 2010.
     """
-    return _glorot_uniform(key, tuple(shape), check_floating("dtype", dtype))
+    shape = _matrix_shape(shape)
+    return _glorot_uniform(check_key("key", key), shape, check_floating("dtype", dtype))
 
 
 @known
@@ -62,7 +71,26 @@ def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
         Saxe et al., Exact solutions to the nonlinear dynamics of learning in deep
         linear neural networks, 2014.
     """
-    return _orthogonal(key, tuple(shape), check_floating("dtype", dtype))
+    shape = _matrix_shape(shape)
+    return _orthogonal(check_key("key", key), shape, check_floating("dtype", dtype))
+
+
+def drawn(
+    name: str, initializer: Initializer, key: Key, shape: Shape, dtype: DTypeLike
+) -> Array:
+    """Call an initialiser, and check what it returns.
+
+    Raises:
+        ValueError: it returns another shape.
+        TypeError: it returns no array of numbers.
+    """
+    values = jnp.asarray(initializer(key, shape, dtype))
+    if values.shape != tuple(shape):
+        raise ValueError(
+            f"{name} must return an array of shape {tuple(shape)}, got shape "
+            f"{values.shape}"
+        )
+    return values
 
 
 @described
@@ -85,6 +113,8 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
     >>> float(abs(gate @ gate.T - jnp.eye(3, dtype=gate.dtype)).max()) < 1e-5
     True
     """
+    check_function("initializer", initializer)
+    num_gates = check_size("num_gates", num_gates)
 
     def init(key, shape, dtype):
         *leading, columns = shape
@@ -94,7 +124,8 @@ def per_gate(initializer: Initializer, num_gates: int) -> Initializer:
             )
         block = (*leading, columns // num_gates)
         keys = jax.random.split(key, num_gates)
-        return jnp.concatenate([initializer(k, block, dtype) for k in keys], axis=-1)
+        blocks = [drawn("initializer", initializer, k, block, dtype) for k in keys]
+        return jnp.concatenate(blocks, axis=-1)
 
     return init
 

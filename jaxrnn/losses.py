@@ -19,14 +19,15 @@ import jax.numpy as jnp
 import optax
 
 from ._checks import (
+    as_array,
     check_class,
     check_flags,
-    check_function,
     check_integers,
     check_place_flags,
     check_sequence,
 )
 from ._eager import compiled
+from ._options import check_bool, check_function
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Shape
@@ -130,7 +131,7 @@ def softmax_cross_entropy(
     """
     check_function("reduction", reduction)
     logits, mask = _prepare("logits", logits, mask)
-    labels = jnp.asarray(labels)
+    labels = as_array("labels", labels)
     if jnp.issubdtype(labels.dtype, jnp.integer):
         labels = check_integers("labels", labels)
         labels = _targets(labels, logits.shape[:-1], labels, mask, "labels")
@@ -235,6 +236,7 @@ def ctc(
     label_mask = check_flags("label_mask", label_mask, labels.shape, "(N, *B)")
     check_function("reduction", reduction)
     blank = check_class("blank", blank, logits.shape[-1])
+    zero_infinity = check_bool("zero_infinity", zero_infinity)
     steps = jnp.ones(logits.shape[:-1], bool) if mask is None else mask
     valid = labels >= 0 if label_mask is None else label_mask & (labels >= 0)
     known = (labels < logits.shape[-1]) & (labels != blank)
@@ -293,7 +295,7 @@ def _targets(
     name: str = "targets",
 ) -> Array:
     """Targets of ``shape`` in the dtype of ``like``, zero where masked."""
-    targets = jnp.asarray(targets)
+    targets = as_array(name, targets)
     if targets.shape != shape:
         hint = ""
         if name == "labels" and targets.shape == shape[:-1]:

@@ -9,9 +9,10 @@ import math
 
 import jax.numpy as jnp
 
-from ._checks import check_integers, check_place_flags, check_size
+from ._checks import as_array, check_integers, check_place_flags
 from ._edit_distance import edit_distance, error_rate
 from ._most_probable import most_probable
+from ._options import check_size
 from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike
@@ -78,7 +79,7 @@ def confusion(
     >>> confusion(logits, jnp.array([0, 0, 1])).tolist()
     [[1, 1], [1, 0]]
     """
-    size = jnp.shape(logits)[-1]
+    size = as_array("logits", logits).shape[-1]
     predicted, labels, counted = _classes(logits, labels, mask)
     outside = jnp.where(counted & (predicted >= 0), labels, size)
     counts = jnp.zeros((size, size), jnp.int32)
@@ -158,7 +159,7 @@ def perplexity(loss: ArrayLike) -> Array:
     >>> float(perplexity(0.0))
     1.0
     """
-    return jnp.exp(jnp.asarray(loss))
+    return jnp.exp(as_array("loss", loss))
 
 
 def bits(loss: ArrayLike) -> Array:
@@ -173,7 +174,7 @@ def bits(loss: ArrayLike) -> Array:
     >>> round(float(bits(math.log(8))), 5)
     3.0
     """
-    return jnp.asarray(loss) / math.log(2)
+    return as_array("loss", loss) / math.log(2)
 
 
 def root_mean_squared_error(
@@ -241,7 +242,7 @@ def persistence(xs: ArrayLike, horizon: int = 1) -> Array:
     >>> persistence(jnp.array([[1.0], [2.0]]), 3).tolist()
     [[2.0], [2.0], [2.0]]
     """
-    values = jnp.asarray(xs)
+    values = as_array("xs", xs)
     horizon = check_size("horizon", horizon)
     if values.ndim < 1 or not len(values):
         raise ValueError(f"xs must have at least one step, got shape {values.shape}")
@@ -253,14 +254,15 @@ def _classes(
 ) -> tuple[Array, Array, Array]:
     """The most probable classes, the labels, and which of these count."""
     labels = check_integers("labels", labels)
-    shape = jnp.shape(logits)
+    logits = as_array("logits", logits)
+    shape = logits.shape
     if shape[:-1] != labels.shape or not shape:
         raise ValueError(
             "labels must have the shape of logits without its last axis, "
             f"{shape[:-1]}, got {labels.shape}"
         )
     valid = check_place_flags("mask", mask, labels.shape)
-    predicted = most_probable(jnp.asarray(logits)).astype(labels.dtype)
+    predicted = most_probable(logits).astype(labels.dtype)
     counted = (labels >= 0) & (labels < shape[-1])
     return predicted, labels, counted if valid is None else counted & valid
 
@@ -269,7 +271,8 @@ def _errors(
     predictions: ArrayLike, targets: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array | None]:
     """Differences, in at least float32, zero where masked, and the mask."""
-    first, second = jnp.asarray(predictions), jnp.asarray(targets)
+    first = as_array("predictions", predictions)
+    second = as_array("targets", targets)
     if first.shape != second.shape or first.ndim < 1:
         raise ValueError(
             f"targets must have the shape of predictions, {first.shape}, with features "

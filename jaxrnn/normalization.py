@@ -11,15 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import (
-    check_features,
-    check_floating,
-    check_place_flags,
-    check_positive,
-    check_rate,
-    check_sequence,
-    check_size,
-)
+from ._checks import check_features, check_floating, check_place_flags, check_sequence
+from ._options import check_positive, check_rate, check_size, check_type
 from ._precision import accumulation_dtype, add_bias, of_rank, scaled
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike
@@ -162,6 +155,7 @@ def _checked(
     params: BatchNormParams, xs: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array | None]:
     """The inputs, zero where masked, and the mask."""
+    check_type("params", params, BatchNormParams)
     inputs = check_sequence("xs", xs)
     check_features("xs", inputs, params.scale.shape[0], params.scale.dtype)
     valid = check_place_flags("mask", mask, inputs.shape[:-1])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 from ._checks import leaf_name
+from ._options import check_names, check_positive
 from ._typing import Array, Params
 
 __all__ = ["project_spectral_norm"]
@@ -46,9 +47,8 @@ def project_spectral_norm(
     >>> bool(jnp.linalg.norm(w_h[:, :5], 2) < 0.9 + 1e-5)
     True
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm must be above 0, got {max_norm!r}")
-    fields = (names,) if isinstance(names, str) else tuple(names)
+    max_norm = check_positive("max_norm", max_norm)
+    fields = check_names("names", names)
 
     def init(params: Params) -> optax.EmptyState:
         return optax.EmptyState()

@@ -10,13 +10,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import (
-    check_features,
-    check_floating,
-    check_place_flags,
-    check_sequence,
-    check_size,
-)
+from ._checks import check_features, check_floating, check_place_flags, check_sequence
+from ._options import check_size, check_type
 from ._precision import accumulation_dtype, add_bias, dot
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike, Key
@@ -190,6 +185,7 @@ def attention(
     >>> pooled.shape, weights.shape
     ((3, 2), (7, 3))
     """
+    check_type("params", params, AttentionParams)
     outputs, valid = _valid(ys, mask)
     check_features("ys", outputs, params.w.shape[0], params.w.dtype)
     hidden = jnp.tanh(add_bias(dot(outputs, params.w), params.b))

@@ -53,10 +53,11 @@ from ._attention import (
     remember,
 )
 from ._base import Cell, Layer
-from ._checks import check_cell, check_flags, check_integers, check_layer, check_rate
+from ._checks import check_cell, check_flags, check_integers, check_layer
 from ._eager import compiled
 from ._layers import layer, stack
 from ._noise import state_fields
+from ._options import check_key, check_number, check_rate
 from ._precision import add_bias, dot
 from ._scan import select, zeros_like
 from ._spec import Described, Spec, described
@@ -312,8 +313,9 @@ def scheduled_sampling(
     """
     check_layer("layer", layer)
     tokens = check_integers("xs", xs)
-    if isinstance(rate, int | float) and rate != 1:
+    if not isinstance(rate, jax.Array) and check_number("rate", rate) != 1:
         check_rate("rate", rate)
+    check_key("key", key)
     if tokens.ndim < 1 or not len(tokens):
         raise ValueError(f"xs must have at least one step, got shape {tokens.shape}")
     valid = check_flags("mask", mask, tokens.shape)

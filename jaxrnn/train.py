@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from ._checks import check_positive, check_size
+from ._options import check_function, check_positive, check_size
 from ._typing import Params
 from ._update import (
     Batch,
@@ -161,6 +161,8 @@ def fit(
     if num_steps is not None:
         num_steps = check_size("num_steps", num_steps)
     validate_every = check_size("validate_every", validate_every)
+    if validate is not None:
+        check_function("validate", validate)
     if patience is not None:
         patience = check_size("patience", patience)
         if validate is None:

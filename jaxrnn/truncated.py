@@ -35,9 +35,10 @@ import optax
 
 from . import _update
 from ._base import Layer
-from ._checks import check_flags, check_layer, check_size
+from ._checks import check_flags, check_layer
+from ._options import check_size, check_type
 from ._typing import Array, ArrayLike, Key, Params, State
-from ._update import Metrics, loss_and_metrics, update_by
+from ._update import Metrics, check_optimizer, loss_and_metrics, update_by
 
 __all__ = [
     "Carried",
@@ -105,6 +106,8 @@ def init(
         ValueError: ``k2`` is below k1; or the layer looks at later inputs.
     """
     check_layer("layer", layer)
+    check_optimizer(optimizer)
+    check_type("window", window, Window)
     k1, *batch = window.resets.shape
     k2 = check_size("k2", k1 if k2 is None else k2)
     if k2 < k1:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from .._activation import Activation
 from .._base import Cell
-from .._checks import check_positive, check_rate
+from .._options import check_positive, check_rate
 from .._reparametrized import reparametrized
 from .._spec import described
 from ..initializers import Initializer, glorot_uniform, orthogonal

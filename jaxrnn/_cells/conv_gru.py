@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_kernel, check_size
+from .._checks import check_floating, check_kernel
 from .._convolution import convolve, convolve_transposed, kernel_sum
+from .._options import check_key, check_shape, check_size
 from .._precision import accumulation_dtype, leading_sum
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
@@ -48,6 +49,7 @@ def conv_gru_init(
     w_h_init: Initializer = glorot_uniform,
 ) -> GRUParams:
     """Draw the kernels gate by gate; the biases are zero."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h = jax.random.split(key)
@@ -65,7 +67,11 @@ def conv_gru_initial_state(
     params: GRUParams, batch_shape: Shape = (), *, spatial_shape: Shape
 ) -> Array:
     """Zeros ``(*B, *S, H)``."""
-    shape = (*batch_shape, *spatial_shape, params.w_h.shape[-2])
+    shape = (
+        *check_shape("batch_shape", batch_shape),
+        *spatial_shape,
+        params.w_h.shape[-2],
+    )
     return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
 
 

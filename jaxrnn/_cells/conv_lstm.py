@@ -20,14 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import (
-    check_finite,
-    check_floating,
-    check_images,
-    check_kernel,
-    check_size,
-)
+from .._checks import check_floating, check_images, check_kernel
 from .._convolution import convolve, convolve_transposed, kernel_sum
+from .._options import check_finite, check_key, check_shape, check_size
 from .._precision import accumulation_dtype, leading_sum
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
@@ -54,6 +49,7 @@ def conv_lstm_init(
     w_h_init: Initializer = glorot_uniform,
 ) -> LSTMParams:
     """Draw the kernels gate by gate; the bias is zero but for the forget gate."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h = jax.random.split(key)
@@ -71,7 +67,11 @@ def conv_lstm_initial_state(
     params: LSTMParams, batch_shape: Shape = (), *, spatial_shape: Shape
 ) -> LSTMState:
     """Zeros, each ``(*B, *S, H)``."""
-    shape = (*batch_shape, *spatial_shape, params.w_h.shape[-2])
+    shape = (
+        *check_shape("batch_shape", batch_shape),
+        *spatial_shape,
+        params.w_h.shape[-2],
+    )
     zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
     return LSTMState(h=zeros(), c=zeros())
 

@@ -33,8 +33,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_finite, check_floating, check_size
+from .._checks import check_floating
 from .._gate_activation import activate
+from .._options import check_finite, check_key, check_size
 from .._precision import (
     Product,
     add_bias,
@@ -82,6 +83,7 @@ def coupled_lstm_init(
     w_h_init: Initializer = orthogonal,
 ) -> CoupledLSTMParams:
     """Draw the weights gate by gate; the bias is zero but for the forget gate."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h = jax.random.split(key)

@@ -16,7 +16,8 @@ import jax.numpy as jnp
 
 from .._activation import Activation
 from .._base import Cell
-from .._checks import check_floating, check_positive, check_size
+from .._checks import check_floating
+from .._options import check_key, check_positive, check_size
 from .._precision import accumulation_dtype
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
@@ -39,6 +40,7 @@ def echo_state_init(
     Each unit hears one in each of ``connections`` permutations, so that there are
     cycles, and a spectral radius to scale by.
     """
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     wide = accumulation_dtype(float_dtype)

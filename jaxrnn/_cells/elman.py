@@ -30,7 +30,8 @@ import jax.numpy as jnp
 
 from .._activation import Activation, activation_transposed, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating, check_size
+from .._checks import check_activation, check_features, check_floating
+from .._options import check_key, check_shape, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -72,6 +73,7 @@ def elman_init(
     w_h_init: Initializer = orthogonal,
 ) -> ElmanParams:
     """Draw the weights; the bias is zero."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h = jax.random.split(key)
@@ -85,7 +87,10 @@ def elman_init(
 def elman_initial_state(params: ElmanParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
     size = params.w_h.shape[0]
-    return jnp.zeros((*batch_shape, size), accumulation_dtype(params.w_h.dtype))
+    return jnp.zeros(
+        (*check_shape("batch_shape", batch_shape), size),
+        accumulation_dtype(params.w_h.dtype),
+    )
 
 
 def elman_project(params: ElmanParams, xs: Array) -> Array:

@@ -26,7 +26,8 @@ import jax.numpy as jnp
 
 from .._activation import Activation, activation_transposed, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_floating, check_size
+from .._checks import check_activation, check_floating
+from .._options import check_key, check_shape, check_size
 from .._precision import (
     accumulation_dtype,
     add_bias,
@@ -59,6 +60,7 @@ def indrnn_init(
     u_init: Initializer = jax.random.uniform,
 ) -> IndRNNParams:
     """Draw the weights; the bias is zero."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_u = jax.random.split(key)
@@ -72,7 +74,7 @@ def indrnn_init(
 def indrnn_initial_state(params: IndRNNParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
     dtype = accumulation_dtype(params.u.dtype)
-    return jnp.zeros((*batch_shape, *params.u.shape), dtype)
+    return jnp.zeros((*check_shape("batch_shape", batch_shape), *params.u.shape), dtype)
 
 
 def indrnn_step(

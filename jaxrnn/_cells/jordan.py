@@ -29,7 +29,8 @@ import jax.numpy as jnp
 
 from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_floating, check_size
+from .._checks import check_activation, check_floating
+from .._options import check_key, check_size
 from .._precision import (
     Product,
     add_bias,
@@ -77,6 +78,7 @@ def jordan_init(
     w_y_init: Initializer = glorot_uniform,
 ) -> JordanParams:
     """Draw the weights; the biases are zero."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h, key_y = jax.random.split(key, 3)

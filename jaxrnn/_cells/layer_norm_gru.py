@@ -36,8 +36,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_size
+from .._checks import check_features
 from .._normalized import Normalized, normalized, normalized_transposed
+from .._options import check_size
 from .._precision import (
     Product,
     add_bias,

@@ -40,9 +40,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_finite, check_size
+from .._checks import check_features
 from .._gate_activation import activate
 from .._normalized import Normalized, normalized, normalized_transposed
+from .._options import check_finite, check_size
 from .._precision import (
     Product,
     add_bias,

@@ -32,8 +32,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_rate, check_size
+from .._checks import check_features, check_floating
 from .._known import known
+from .._options import check_key, check_rate, check_shape, check_size
 from .._precision import (
     accumulation_dtype,
     dot,
@@ -81,6 +82,7 @@ def lru_init(
     w_x_init: Initializer = fan_in_normal,
 ) -> LRUParams:
     """Draw decays and angles uniformly in a ring of the complex plane."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     wide = accumulation_dtype(float_dtype)
@@ -101,7 +103,9 @@ def lru_init(
 def lru_initial_state(params: LRUParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, 2H)``."""
     dtype = accumulation_dtype(params.w_x.dtype)
-    return jnp.zeros((*batch_shape, params.w_x.shape[1]), dtype)
+    return jnp.zeros(
+        (*check_shape("batch_shape", batch_shape), params.w_x.shape[1]), dtype
+    )
 
 
 def _input_scale(params: LRUParams) -> Array:

@@ -37,14 +37,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import (
-    check_features,
-    check_finite,
-    check_floating,
-    check_positive,
-    check_size,
-)
+from .._checks import check_features, check_floating
 from .._gate_activation import activate
+from .._options import check_finite, check_key, check_positive, check_shape, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -100,6 +95,7 @@ def lstm_init(
     w_h_init: Initializer = orthogonal,
 ) -> LSTMParams:
     """Draw the weights gate by gate; the bias is zero but for the forget gate."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h = jax.random.split(key)
@@ -114,7 +110,7 @@ def lstm_init(
 
 def lstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> LSTMState:
     """Zeros, each ``(*B, H)``."""
-    shape = (*batch_shape, params.w_h.shape[0])
+    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
     # Not one array for both: who donates a state donates each of its buffers.
     zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
     return LSTMState(h=zeros(), c=zeros())

@@ -29,7 +29,8 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating, check_size
+from .._checks import check_features, check_floating
+from .._options import check_key, check_shape, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -74,6 +75,7 @@ def mgu_init(
     w_h_init: Initializer = orthogonal,
 ) -> MGUParams:
     """Draw the weights block by block; the bias is zero."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h = jax.random.split(key)
@@ -87,7 +89,7 @@ def mgu_init(
 
 def mgu_initial_state(params: MGUParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
-    shape = (*batch_shape, params.w_h.shape[0])
+    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
     return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
 
 

@@ -37,7 +37,8 @@ from jax import lax
 
 from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating, check_size
+from .._checks import check_activation, check_features, check_floating
+from .._options import check_key, check_shape, check_size
 from .._precision import (
     accumulation_dtype,
     add_bias,
@@ -77,6 +78,7 @@ def minlstm_init(
     w_x_init: Initializer = glorot_uniform,
 ) -> MinLSTMParams:
     """Draw the weights block by block; the bias is zero but for the forget gate."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     shape = (input_size, NUM_GATES * hidden_size)
@@ -89,7 +91,7 @@ def minlstm_init(
 
 def minlstm_initial_state(params: MinLSTMParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
-    shape = (*batch_shape, params.b.shape[0] // NUM_GATES)
+    shape = (*check_shape("batch_shape", batch_shape), params.b.shape[0] // NUM_GATES)
     return jnp.zeros(shape, accumulation_dtype(params.b.dtype))
 
 

@@ -39,7 +39,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_size
+from .._options import check_size
 from .._precision import (
     Product,
     add_bias,

@@ -35,8 +35,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_size
+from .._checks import check_floating
 from .._gate_activation import activate
+from .._options import check_key, check_shape, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -78,6 +79,7 @@ def projected_lstm_init(
     w_r_init: Initializer = glorot_uniform,
 ) -> ProjectedLSTMParams:
     """Draw the weights gate by gate; the bias is zero but for the forget gate."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, key_h, key_r = jax.random.split(key, 3)
@@ -98,8 +100,8 @@ def projected_lstm_initial_state(
     hidden_size, projection_size = params.w_r.shape
     dtype = accumulation_dtype(params.w_h.dtype)
     return LSTMState(
-        h=jnp.zeros((*batch_shape, projection_size), dtype),
-        c=jnp.zeros((*batch_shape, hidden_size), dtype),
+        h=jnp.zeros((*check_shape("batch_shape", batch_shape), projection_size), dtype),
+        c=jnp.zeros((*check_shape("batch_shape", batch_shape), hidden_size), dtype),
     )
 
 

@@ -30,7 +30,8 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_size
+from .._checks import check_floating
+from .._options import check_key, check_shape, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -77,6 +78,7 @@ def recurrent_highway_init(
     w_h_init: Initializer = orthogonal,
 ) -> RecurrentHighwayParams:
     """Draw the weights block by block; the bias is zero but for the transform gates."""
+    key = check_key("key", key)
     input_size = check_size("input_size", input_size)
     float_dtype = check_floating("dtype", dtype)
     key_x, *keys = jax.random.split(key, 1 + depth)
@@ -94,7 +96,7 @@ def recurrent_highway_initial_state(
     params: RecurrentHighwayParams, batch_shape: Shape = ()
 ) -> Array:
     """Zeros ``(*B, H)``."""
-    shape = (*batch_shape, params.w_h.shape[1])
+    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[1])
     return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
 
 

@@ -48,7 +48,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_bool, check_size
+from .._options import check_bool, check_shape, check_size
 from .._precision import (
     Product,
     accumulation_dtype,
@@ -88,7 +88,7 @@ class SLSTMResidual(NamedTuple):
 
 def slstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> SLSTMState:
     """Zeros, each ``(*B, H)``."""
-    shape = (*batch_shape, params.w_h.shape[0])
+    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
     zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
     return SLSTMState(h=zeros(), c=zeros(), n=zeros(), m=zeros())
 

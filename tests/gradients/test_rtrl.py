@@ -127,12 +127,37 @@ def test_the_diagonal_influence_is_exact_for_elementwise_recurrences(
     assert_close(forward, backward, 1e-12)
 
 
-def test_the_diagonal_influence_is_not_exact_where_units_meet():
-    cell = jaxrnn.elman(H)
-    case = problem(cell, mask=False, resets=False)
+@pytest.mark.parametrize(
+    "make",
+    [
+        jaxrnn.indrnn,
+        jaxrnn.mingru,
+        jaxrnn.minlstm,
+        jaxrnn.lru,
+        lambda size: jaxrnn.learned_state(jaxrnn.lru(size)),
+    ],
+)
+def test_the_diagonal_influence_is_exact_for_cells_of_the_library(make):
+    cell = make(H)
+    case = problem(cell)
+    forward, backward = both(
+        cell, case, False, True, influence=jaxrnn.diagonal_influence
+    )
+    assert_close(forward, backward, 1e-11)
+
+
+@pytest.mark.parametrize("name", ["elman", "gru", "mgu", "janet", "leaky-integrator"])
+def test_the_diagonal_influence_is_refused_where_units_meet(name):
+    cell = CELLS[name].cell
+    params = cell.init(jax.random.key(0), I)
+    xs, dys = jnp.ones((T, B, I)), jnp.ones((T, B, H))
     influence = jaxrnn.diagonal_influence
-    forward, backward = both(cell, case, False, influence=influence)
-    assert abs(forward.w_h - backward.w_h).max() > 1e-3
+    message = "influence must be jaxrnn.dense_influence for a cell whose units see"
+    run = jax.jit(lambda p: jaxrnn.rtrl(cell, p, xs, dys, influence=influence))
+    with pytest.raises(ValueError, match=message):
+        run(params)
+    with pytest.raises(ValueError, match=message):
+        jaxrnn.rtrl_init(cell, params, (B,), influence=influence)
 
 
 def test_an_influence_has_the_size_that_is_promised():
@@ -272,7 +297,7 @@ def test_bad_steps_are_named():
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        (jaxrnn.lstm(H), "a state that is one array"),
+        (jaxrnn.lstm(H), "a state that is not one array"),
         (
             elementwise(H)._replace(
                 init=lambda key, size, dtype=None: ElementwiseParams(
@@ -280,7 +305,7 @@ def test_bad_steps_are_named():
                 ),
                 step=lambda p, s, a_x: (jnp.tanh(a_x + p.u * s),) * 2,
             ),
-            r"a multiple of the 5 units, got a parameter of shape \(\)",
+            r"not a multiple of the 5 units, got .* shape \(\)",
         ),
     ],
 )

@@ -71,7 +71,10 @@ def test_in_a_chain_and_a_stack():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: project_spectral_norm(0.0), "max_norm must be above 0, got 0.0"),
+        (
+            lambda p: project_spectral_norm(0.0),
+            "max_norm must be positive and finite, got 0.0",
+        ),
         (
             lambda p: project_spectral_norm(1.0).update(p, optax.EmptyState()),
             "params must be given to update",

@@ -157,4 +157,4 @@ def test_associative_scan_refuses_cells_that_are_not_linear():
         jax.jacfwd(last)(jnp.ones((T, I)))
     wrapped = jaxrnn.zoneout(jaxrnn.mingru(H), 0.1)
     with pytest.raises(ValueError, match=message):
-        jaxrnn.unroll_associative(wrapped, params, jnp.ones((T, I)))
+        jaxrnn.unroll_associative(wrapped, params_of_it, jnp.ones((T, I)))

@@ -91,11 +91,9 @@ def test_wrong_masks_and_resets_are_named(name, run, flag, mistake):
 @runs
 def test_states_of_another_structure_are_named(run):
     evaluate, case = setup("lstm", run)
-    with pytest.raises(
-        ValueError, match=r"state must have the structure .*LSTMState.*got .*\*"
-    ):
+    with pytest.raises(ValueError, match="state must be LSTMState, got one array"):
         evaluate(case.params, case.xs, case.state.h)
-    with pytest.raises(ValueError, match="state must have the structure"):
+    with pytest.raises(ValueError, match="state must be LSTMState, got a tuple of 2"):
         evaluate(case.params, case.xs, tuple(case.state))
 
 

@@ -1,0 +1,102 @@
+"""Are these the parameters of this cell? What ``init`` would draw says so."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ._base import Cell
+from ._checks import kind_of_tree
+from ._eager import holds_tracer
+from ._placement import is_placed
+from ._typing import Params, Shape
+
+Template = tuple[Any, list[tuple[str, tuple[int | None, ...]]]]
+"""The structure of parameters, and the name and shape of each leaf."""
+
+
+def check_cell_params(cell: Cell, params: Params) -> None:
+    """Check structure and shapes of the parameters of a cell that a factory made.
+
+    The size of the inputs is not looked at: ``project`` compares it with the inputs.
+
+    Raises:
+        TypeError: they are parameters of something else.
+        ValueError: a parameter has another shape.
+    """
+    if cell.spec is None or is_placed(params):  # inside shard_map they may be parts
+        return
+    template = _uncached(cell) if holds_tracer(cell) else _of_cell(cell)
+    check_params(cell, template, params)
+
+
+def input_size_of(cell: Cell, params: Params) -> int | None:
+    """The size of the inputs that the parameters are for; None if it is not known."""
+    template = _uncached(cell)
+    if template is None:
+        return None
+    for (_, shape), leaf in zip(template[1], jax.tree.leaves(params), strict=True):
+        for size, there in zip(shape, jnp.shape(leaf), strict=True):
+            if size is None:
+                return there
+    return None
+
+
+def check_params(owner: Cell | str, template: Template | None, params: Params) -> None:
+    """Compare parameters with a template of :func:`template_of`."""
+    if template is None:
+        return
+    structure, leaves = template
+    found = jax.tree.structure(params)
+    if found != structure:
+        raise TypeError(
+            f"params must be those of {owner}, {kind_of_tree(structure)}, got "
+            f"{kind_of_tree(found)}"
+        )
+    for (name, shape), leaf in zip(leaves, jax.tree.leaves(params), strict=True):
+        got = jnp.shape(leaf)
+        fits = len(got) == len(shape) and all(
+            size in (None, there) for size, there in zip(shape, got, strict=True)
+        )
+        if not fits:
+            sizes = ", ".join("I" if size is None else str(size) for size in shape)
+            comma = "," if len(shape) == 1 else ""
+            raise ValueError(
+                f"params{name} must have shape ({sizes}{comma}), as those of {owner} "
+                f"have, got shape {got}"
+            )
+
+
+def template_of(init: Callable[..., Params], sizes: tuple[int, int]) -> Template | None:
+    """What ``init`` draws, with None for a size that depends on the inputs.
+
+    Args:
+        init: of a cell or layer.
+        sizes: two sizes of the inputs; the same one where only one is possible.
+
+    Returns:
+        The template; None if ``init`` cannot be traced, as one that calls NumPy.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    try:
+        drawn = [jax.eval_shape(lambda k, n=n: init(k, n), key) for n in sizes]
+    except Exception:
+        return None
+    leaves = []
+    one, other = (jax.tree_util.tree_leaves_with_path(tree) for tree in drawn)
+    for (path, a), (_, b) in zip(one, other, strict=True):
+        leaves.append((jax.tree_util.keystr(path), _common(a.shape, b.shape)))
+    return jax.tree.structure(drawn[0]), leaves
+
+
+def _common(a: Shape, b: Shape) -> tuple[int | None, ...]:
+    return tuple(m if m == n else None for m, n in zip(a, b, strict=True))
+
+
+def _uncached(cell: Cell) -> Template | None:
+    return template_of(cell.init, (1, 2))
+
+
+_of_cell = functools.lru_cache(maxsize=1024)(_uncached)
