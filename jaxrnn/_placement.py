@@ -26,6 +26,15 @@ def is_placed(tree: Any) -> bool:
     return False
 
 
+def placement_of(array: Array, more_axes: int) -> jax.sharding.NamedSharding | None:
+    """The sharding of an array with more axes behind; None if it has none explicit."""
+    sharding = jax.typeof(array).sharding
+    if not any(axis is not None for axis in sharding.spec):
+        return None
+    spec = jax.sharding.PartitionSpec(*sharding.spec, *(None,) * more_axes)
+    return jax.sharding.NamedSharding(sharding.mesh, spec)
+
+
 def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
     """Leaves ``(*B, ...)`` with their values, placed as the rows of sequences are.
 

@@ -21,6 +21,7 @@ from ._known import known
 from ._normalized import normalized
 from ._options import check_positive, check_size
 from ._params import check_params, template_of
+from ._placement import placement_of
 from ._precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._scan import select, zeros_like
 from ._spec import described
@@ -249,7 +250,9 @@ def embedding(
     def transform(params, tokens):
         tokens = check_integers("xs", tokens)
         known = (tokens >= 0) & (tokens < vocab_size)
-        vectors = widen(params).table[jnp.where(known, tokens, 0)]
+        index = jnp.where(known, tokens, 0)
+        table = widen(params).table.at[index]
+        vectors = table.get(out_sharding=placement_of(tokens, 1))
         # An array of NaN, made to choose from, would stop jax_debug_nans.
         vectors = jnp.where(known[..., None], vectors, jnp.nan)
         return vectors.astype(params.table.dtype)

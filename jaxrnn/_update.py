@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from ._options import check_bool, check_function, check_key
-from ._precision import widen
+from ._precision import narrow, widen
 from ._scan import select
 from ._typing import Array, Key, Params
 
@@ -186,13 +186,21 @@ def update_by(
         (loss, (metrics, changes)), grads = gradient_fn(
             state.params, state, batch, loss_key
         )
+
+        def value_and_grad(params):
+            # A line search hands on float32 where the parameters have 16 bits.
+            params = narrow(params, state.params)
+            return gradient_fn(params, state, batch, loss_key)
+
+        def value(params):
+            params = narrow(params, state.params)
+            return evaluate(params, state, batch, loss_key)[0]
+
         extra = {
             "value": loss,
             "grad": grads,
-            "value_fn": lambda params: evaluate(params, state, batch, loss_key)[0],
-            "grad_fn": lambda params, *_: gradient_fn(params, state, batch, loss_key)[
-                1
-            ],
+            "value_fn": value,
+            "grad_fn": lambda params, *_: value_and_grad(params)[1],
         }
         updates, opt_state = transform.update(
             grads,

@@ -71,6 +71,25 @@ def test_update_takes_every_kind_of_transformation(optimizer):
     assert seen[-1] < seen[0]
 
 
+def test_a_line_search_takes_parameters_of_16_bits(standard_promotion):
+    layer = jaxrnn.layer(jaxrnn.gru(3))
+    xs = jnp.ones((4, 2), jnp.bfloat16)
+
+    def loss_fn(params, batch, key):
+        return (layer.apply(params, batch)[1].astype(jnp.float32) ** 2).sum()
+
+    params = layer.init(jax.random.key(0), 2, jnp.bfloat16)
+    optimizer = optax.lbfgs()
+    update = train.make_update(loss_fn, optimizer)
+    state = train.init(params, optimizer, jax.random.key(0))
+    losses = []
+    for _ in range(3):
+        state, metrics = update(state, xs)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0]
+    assert state.params.w_h.dtype == jnp.bfloat16
+
+
 def test_the_norm_of_a_float16_gradient_does_not_overflow():
     optimizer = optax.sgd(1e-4)
     update = train.make_update(lambda p, b, k: (300 * p["w"]).sum(), optimizer)

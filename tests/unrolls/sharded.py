@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxrnn
+from jaxrnn import losses
 
 Spec = jax.sharding.PartitionSpec
 ROWS = Spec(None, "data")
@@ -31,6 +32,10 @@ LAYERS = {
     "plain unroll": jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll),
     "chunked": jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll_chunked),
     "two directions": jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.lstm(4)),
+    "tokens": jaxrnn.stack(
+        jaxrnn.embedding(9, 3), jaxrnn.layer(jaxrnn.gru(5)), jaxrnn.dense(9)
+    ),
+    "tied tokens": jaxrnn.tied(jaxrnn.layer(jaxrnn.gru(4)), 9),
     "stack": jaxrnn.stack(jaxrnn.layer(jaxrnn.lstm(5)), jaxrnn.dense(2)),
 }
 
@@ -38,7 +43,8 @@ LAYERS = {
 def main(names):
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
-    xs = jnp.asarray(rng.normal(size=(6, 4, 3)))
+    values = jnp.asarray(rng.normal(size=(6, 4, 3)))
+    tokens = jnp.asarray(rng.integers(0, 9, (6, 4)))
     mask = jnp.asarray(rng.random((6, 4)) < 0.8)
     for kind in ("shard_map", "explicit"):
         types = jax.sharding.AxisType
@@ -47,10 +53,16 @@ def main(names):
         for name in names:
             layer = LAYERS[name]
             params = layer.init(jax.random.key(0), 3, jnp.float64)
+            xs = tokens if "tokens" in name else values
 
             def gradient(params, xs, mask, layer=layer):
                 def loss(params):
-                    return (layer.apply(params, xs, mask=mask)[1] ** 2).sum()
+                    ys = layer.apply(params, xs, mask=mask)[1]
+                    if jnp.issubdtype(xs.dtype, jnp.integer):
+                        return losses.softmax_cross_entropy(
+                            ys, xs, mask=mask, reduction=losses.masked_sum
+                        )
+                    return (ys**2).sum()
 
                 return jax.grad(loss)(params)
 
