@@ -15,6 +15,7 @@ from layer_cases import LAYERS
 import jaxrnn
 from jaxrnn import seq2seq
 from jaxrnn._from_spec import differences
+from jaxrnn._spec import FACTORIES
 
 WRAPPED = {
     "zoneout": lambda: jaxrnn.zoneout(jaxrnn.lstm(5), 0.1, cell_rate=0.2),
@@ -261,3 +262,47 @@ def test_differences_name_the_part(found, wanted, expected):
         assert expected[1] in lines[0]
     else:
         assert lines == expected
+
+
+def specs_in(value):
+    """The descriptions of an object and of all its parts."""
+    if isinstance(value, tuple) and not hasattr(value, "_fields"):
+        for each in value:
+            yield from specs_in(each)
+    elif getattr(value, "spec", None) is not None:
+        yield value.spec
+        for _, argument in value.spec.arguments:
+            yield from specs_in(argument)
+
+
+EXAMPLES = {}
+for _make in MADE.values():
+    EXAMPLES |= {spec.factory: spec for spec in specs_in(_make())}
+
+
+def wrong_values(value):
+    """Values of another type or outside of any range, for an argument of a factory."""
+    if isinstance(value, bool):
+        return ["no", 2, None]
+    if isinstance(value, int):
+        return [2.5, "3", -1]
+    if isinstance(value, float):
+        return ["0.1", np.nan, np.inf, np.ones(2)]
+    if callable(value) or hasattr(value, "spec"):
+        return [5, "name"]
+    return []
+
+
+@pytest.mark.parametrize("factory", EXAMPLES)
+def test_a_wrong_value_of_any_argument_is_named(factory):
+    spec = EXAMPLES[factory]
+    for name, value in spec.arguments:
+        for wrong in wrong_values(value):
+            arguments = tuple((n, wrong if n == name else v) for n, v in spec.arguments)
+            with pytest.raises((TypeError, ValueError)) as caught:
+                spec._replace(arguments=arguments).build()
+            assert str(caught.value).startswith(name), (name, wrong, caught.value)
+
+
+def test_every_factory_has_an_example():
+    assert FACTORIES.keys() - EXAMPLES.keys() == {"jaxrnn.initializers.per_gate"}
