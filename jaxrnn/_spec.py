@@ -13,9 +13,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-import jax
-
-from ._known import FUNCTIONS, name_of, public_name, register
+from ._arguments import Partial, UndescribableError, canonical, code, pack, same, unpack
+from ._known import name_of, public_name, register
 from ._options import check_option
 
 P = ParamSpec("P")
@@ -45,14 +44,14 @@ class Spec(NamedTuple):
         for name, value in self.arguments:
             parameter = parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
-                words += map(_code, value)
+                words += map(code, value)
                 continue
             if parameter.default is not parameter.empty:
                 by_position = False
-                if _same(value, parameter.default):
+                if same(value, parameter.default):
                     continue
             by_position &= parameter.kind is not parameter.KEYWORD_ONLY
-            words.append(_code(value) if by_position else f"{name}={_code(value)}")
+            words.append(code(value) if by_position else f"{name}={code(value)}")
         return f"{self.factory}({', '.join(words)})"
 
     def build(self) -> Any:
@@ -137,8 +136,8 @@ def _described(factory: Callable[P, R], name: str) -> Callable[P, R]:
         for argument, value in bound.arguments.items():
             check_option(argument, value, signature.parameters[argument].annotation)
         try:
-            arguments = tuple((k, _canonical(v)) for k, v in bound.arguments.items())
-        except _UndescribableError:
+            arguments = tuple((k, canonical(v)) for k, v in bound.arguments.items())
+        except UndescribableError:
             return made
         spec = Spec(name, arguments)
         named: Any = DescribedFunction
@@ -173,73 +172,6 @@ class DescribedFunction:
         return _unpickled, packed(self.spec)
 
 
-class _UndescribableError(Exception):
-    """An argument of a factory has no description."""
-
-
-def _canonical(value: Any) -> Any:
-    """The value of an argument in the one form in which it is compared."""
-    if isinstance(value, jax.core.Tracer):
-        raise _UndescribableError
-    if isinstance(value, functools.partial):
-        return _Partial.of(value)
-    if hasattr(value, "spec") or value is None or isinstance(value, str | bool):
-        return value
-    if isinstance(value, list) or type(value) is tuple:
-        return tuple(map(_canonical, value))
-    if isinstance(value, dict):
-        raise _UndescribableError
-    if getattr(value, "shape", None) == () and hasattr(value, "item"):
-        return value.item()  # a number of NumPy or JAX
-    try:
-        hash(value)
-    except TypeError:
-        raise _UndescribableError from None
-    return value
-
-
-class _Partial(NamedTuple):
-    """``functools.partial`` as it is compared: two that are made alike are equal."""
-
-    function: Any
-    arguments: tuple[Any, ...]
-    options: tuple[tuple[str, Any], ...]
-
-    @classmethod
-    def of(cls, partial: functools.partial) -> "_Partial":
-        return cls(
-            _canonical(partial.func),
-            tuple(map(_canonical, partial.args)),
-            tuple((k, _canonical(v)) for k, v in sorted(partial.keywords.items())),
-        )
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self.function(*self.arguments, *args, **dict(self.options) | kwargs)
-
-    def __repr__(self) -> str:
-        words = [*map(_code, (self.function, *self.arguments))]
-        words += [f"{name}={_code(value)}" for name, value in self.options]
-        return f"functools.partial({', '.join(words)})"
-
-
-def _same(a: Any, b: Any) -> bool:
-    return type(a) is type(b) and bool(a == b)
-
-
-def _code(value: Any) -> str:
-    """A value as it is written in Python."""
-    if type(value) is tuple:
-        return f"({', '.join(map(_code, value))}{',' if len(value) == 1 else ''})"
-    if isinstance(value, _Partial) or spec_of(value) is not None:
-        return repr(value)
-    name = name_of(value)
-    if name is not None:
-        return name
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    return repr(value)
-
-
 def plain(value: Any) -> Any:
     """Return a value as lists, dicts, strings and numbers, as JSON has them.
 
@@ -248,7 +180,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Spec):
         arguments = {name: plain(argument) for name, argument in value.arguments}
         return {"factory": value.factory, "arguments": arguments}
-    if isinstance(value, _Partial):
+    if isinstance(value, Partial):
         return {
             "partial": plain(value.function),
             "arguments": plain(value.arguments),
@@ -265,7 +197,7 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
-    return {"unnamed": _code(value)}
+    return {"unnamed": code(value)}
 
 
 def _unnamed(where: str, description: Any) -> tuple[str, str] | None:
@@ -285,36 +217,13 @@ def _unnamed(where: str, description: Any) -> tuple[str, str] | None:
     return next((each for each in found if each is not None), None)
 
 
-class _Named(NamedTuple):
-    """A function in a pickle, where those of JAX cannot be: by its name."""
-
-    name: str
-
-
 def packed(spec: Spec) -> tuple[str, tuple[tuple[str, Any], ...]]:
     """A description as a pickle holds it."""
-    return spec.factory, tuple((k, _pack(v)) for k, v in spec.arguments)
-
-
-def _pack(value: Any) -> Any:
-    if isinstance(value, _Partial):
-        return _Partial(*map(_pack, value))
-    if type(value) is tuple:
-        return tuple(map(_pack, value))
-    name = name_of(value)
-    return value if name is None else _Named(name)
-
-
-def _unpack(value: Any) -> Any:
-    if isinstance(value, _Named):
-        return FUNCTIONS[value.name]
-    if isinstance(value, _Partial):
-        return _Partial(*map(_unpack, value))
-    return tuple(map(_unpack, value)) if type(value) is tuple else value
+    return spec.factory, tuple((k, pack(v)) for k, v in spec.arguments)
 
 
 def _unpickled(factory: str, arguments: tuple[tuple[str, Any], ...]) -> Any:
-    return Spec(factory, tuple((k, _unpack(v)) for k, v in arguments)).build()
+    return Spec(factory, tuple((k, unpack(v)) for k, v in arguments)).build()
 
 
 class Described:
@@ -326,7 +235,7 @@ class Described:
         if self.spec is not None:
             return repr(self.spec)
         fields = [
-            f"{name}={_code(value)}"
+            f"{name}={code(value)}"
             for name, value in self._asdict().items()
             if value is not None
         ]

@@ -10,7 +10,7 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
     ["_export", "_files", "_known", "_leaves", "_typing"],
-    ["_options"],
+    ["_arguments", "_options"],
     ["_spec", "_placement", "_plan", "_rows"],
     ["_base", "_eager", "_from_spec"],
     ["_checks", "_most_probable"],
