@@ -1,59 +1,55 @@
 """Run by test_sharded.py in a process of its own: two devices must be asked for first.
 
-    python tests/unrolls/sharded.py [LAYER ...]
+    python tests/unrolls/sharded.py [CELL or LAYER ...]
 
 Prints the largest difference between gradients on two devices and on one, by case.
 """
 
 import os
+import pathlib
 import sys
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from cases import CELLS, I
+from layer_cases import LAYERS, VOCAB
 
 import jaxrnn
 from jaxrnn import losses
 
 Spec = jax.sharding.PartitionSpec
 ROWS = Spec(None, "data")
-CELLS = {
-    "elman": jaxrnn.elman(5),
-    "lstm": jaxrnn.lstm(5),
-    "gru": jaxrnn.gru(5),
-    "mingru": jaxrnn.mingru(5),
-    "slstm": jaxrnn.slstm(5),
-    "learned state": jaxrnn.learned_state(jaxrnn.gru(5)),
-}
-LAYERS = {
-    **{name: jaxrnn.layer(cell) for name, cell in CELLS.items()},
-    "plain unroll": jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll),
-    "chunked": jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll_chunked),
-    "two directions": jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.lstm(4)),
-    "tokens": jaxrnn.stack(
-        jaxrnn.embedding(9, 3), jaxrnn.layer(jaxrnn.gru(5)), jaxrnn.dense(9)
-    ),
-    "tied tokens": jaxrnn.tied(jaxrnn.layer(jaxrnn.gru(4)), 9),
-    "stack": jaxrnn.stack(jaxrnn.layer(jaxrnn.lstm(5)), jaxrnn.dense(2)),
+MODELS = {
+    **{name: (jaxrnn.layer(case.cell), False) for name, case in CELLS.items()},
+    **{name: (case.make(None), case.tokens) for name, case in LAYERS.items()},
+    "learned state": (jaxrnn.layer(jaxrnn.learned_state(jaxrnn.gru(5))), False),
+    "plain unroll": (jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll), False),
+    "chunked": (jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll_chunked), False),
 }
 
 
 def main(names):
     jax.config.update("jax_enable_x64", True)
     rng = np.random.default_rng(0)
-    values = jnp.asarray(rng.normal(size=(6, 4, 3)))
-    tokens = jnp.asarray(rng.integers(0, 9, (6, 4)))
+    tokens = jnp.asarray(rng.integers(0, VOCAB, (6, 4)))
     mask = jnp.asarray(rng.random((6, 4)) < 0.8)
     for kind in ("shard_map", "explicit"):
         types = jax.sharding.AxisType
         axis = types.Auto if kind == "shard_map" else types.Explicit
         mesh = jax.make_mesh((2,), ("data",), axis_types=(axis,))
         for name in names:
-            layer = LAYERS[name]
-            params = layer.init(jax.random.key(0), 3, jnp.float64)
-            xs = tokens if "tokens" in name else values
+            if kind == "explicit" and name.startswith("conv"):
+                continue  # a convolution merges axes, and JAX refuses a placed one
+            layer, of_tokens = MODELS[name]
+            init = jax.jit(layer.init, static_argnums=(1, 2))
+            params = init(jax.random.key(0), VOCAB if of_tokens else I, jnp.float64)
+            space = CELLS[name].cell.spatial_shape if name in CELLS else ()
+            values = rng.normal(size=(6, 4, *space, I))
+            xs = tokens if of_tokens else jnp.asarray(values)
 
             def gradient(params, xs, mask, layer=layer):
                 def loss(params):
@@ -87,4 +83,4 @@ def main(names):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:] or LAYERS)
+    main(sys.argv[1:] or MODELS)
