@@ -274,11 +274,13 @@ def _is_diagonal(cell: Cell, params: Params, parts: int) -> bool:
             lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), tree
         )
 
-    params = like(widen(jax.tree.map(jnp.zeros_like, params)))
-    state = like(jax.eval_shape(cell.initial_state, params))
     size = input_size_of(cell, params)
     if size is None:
         return True  # its init cannot be traced, so there is no way to look
+    # Near what init draws, where the step is defined: it may take a logarithm.
+    drawn = widen(cell.init(jax.random.key(0), size))
+    params = jax.tree.map(lambda p, noise: p + 0.1 * noise, drawn, like(drawn))
+    state = like(jax.eval_shape(cell.initial_state, params))
     x = like(jax.ShapeDtypeStruct((size,), jax.tree.leaves(params)[0].dtype))
 
     def step(params, state):
