@@ -83,7 +83,7 @@ class Spec(NamedTuple):
                 or layer that was not made by a factory.
 
         >>> import jaxrnn
-        >>> jaxrnn.elman(5, activation=jax.nn.relu).spec.to_json()[:59]
+        >>> jaxrnn.elman(5).spec.to_json()[:59]
         '{"factory": "jaxrnn.elman", "arguments": {"hidden_size": 5,'
         """
         description = plain(self)

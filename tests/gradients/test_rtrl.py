@@ -14,6 +14,8 @@ import jaxrnn
 
 REVERSE = {"forward": False, "reverse": True}
 
+slow = pytest.mark.slow
+
 
 class ElementwiseParams(NamedTuple):
     w_x: jax.Array  # (I, H)
@@ -130,11 +132,9 @@ def test_the_diagonal_influence_is_exact_for_elementwise_recurrences(
 @pytest.mark.parametrize(
     "make",
     [
-        jaxrnn.indrnn,
         jaxrnn.mingru,
-        jaxrnn.minlstm,
-        jaxrnn.lru,
         lambda size: jaxrnn.learned_state(jaxrnn.lru(size)),
+        *(pytest.param(cell, marks=slow) for cell in (jaxrnn.indrnn, jaxrnn.minlstm)),
     ],
 )
 def test_the_diagonal_influence_is_exact_for_cells_of_the_library(make):
@@ -146,7 +146,13 @@ def test_the_diagonal_influence_is_exact_for_cells_of_the_library(make):
     assert_close(forward, backward, 1e-11)
 
 
-@pytest.mark.parametrize("name", ["elman", "gru", "mgu", "janet", "leaky-integrator"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gru",
+        *(pytest.param(name, marks=slow) for name in ("elman", "janet", "mgu")),
+    ],
+)
 def test_the_diagonal_influence_is_refused_where_units_meet(name):
     cell = CELLS[name].cell
     params = cell.init(jax.random.key(0), I)

@@ -26,8 +26,7 @@ SMALL = {"lstm", "gru", "mingru", "conv-gru-2d", "orthogonal", "stack", "model"}
 models = pytest.mark.parametrize(
     "name",
     [
-        name if name in SMALL or name in LAYERS else pytest.param(name, marks=slow)
-        for slow in [pytest.mark.slow]
+        name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
         for name in MODELS
     ],
 )
@@ -202,10 +201,8 @@ def test_an_exported_gradient_is_that_of_the_program():
     assert_close(program.call(params, values), gradient(params, values), 1e-12)
 
 
-@pytest.mark.parametrize(
-    "unroll", [None, pytest.param(jaxrnn.unroll, marks=pytest.mark.slow)]
-)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("unroll", [None, jaxrnn.unroll])
+@models
 def test_no_rank_is_promoted_and_no_tracer_leaks(name, unroll):
     layer, params, _ = model(name)
     if unroll is not None:
