@@ -158,6 +158,7 @@ def leaky_integrator(
     return integrator(hidden_size, 1 - rate, rate, activation, w_x_init, w_h_init)
 
 
+@described
 def integrator(
     hidden_size: int,
     kept: float,

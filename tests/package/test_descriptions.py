@@ -305,4 +305,6 @@ def test_a_wrong_value_of_any_argument_is_named(factory):
 
 
 def test_every_factory_has_an_example():
-    assert FACTORIES.keys() - EXAMPLES.keys() == {"jaxrnn.initializers.per_gate"}
+    # The second is what leaky_integrator and antisymmetric are made of.
+    inner = {"jaxrnn.initializers.per_gate", "jaxrnn.integrator"}
+    assert FACTORIES.keys() - EXAMPLES.keys() == inner
