@@ -76,7 +76,7 @@ def code(value: Any) -> str:
 
 
 class _Named(NamedTuple):
-    """A function in a pickle, where those of JAX cannot be: by its name."""
+    """Name of a function of JAX in a pickle: JAX's functions cannot be pickled."""
 
     name: str
 

@@ -27,13 +27,13 @@ R = TypeVar("R")
 def compiled(num_static: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Compile a function once for equal leading arguments, shapes and dtypes.
 
-    Inside ``jax.jit`` and loops of JAX it is called as it is, and becomes part of their
-    program.
+    Under ``jax.jit`` and in JAX's loops the function itself runs, and becomes part of
+    the program that is traced.
 
     Args:
         num_static: number of leading arguments that are cells, functions or sizes.
-            Where one of them closes over a traced value the function is called as it
-            is, so that JAX sees that value.
+            If one of them closes over a traced value, the function itself runs, so that
+            JAX sees that value.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

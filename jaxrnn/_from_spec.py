@@ -40,7 +40,7 @@ def from_spec(spec: "Spec | str | dict[str, Any]") -> Any:
     Raises:
         ValueError: it is no description, or names a factory, an argument or a function
             that this version does not have.
-        TypeError: ``spec`` is none of these types.
+        TypeError: ``spec`` is not a Spec, a string or a dict.
 
     >>> import jaxrnn
     >>> model = jaxrnn.stack(jaxrnn.layer(jaxrnn.gru(5)), jaxrnn.dense(2))

@@ -141,7 +141,7 @@ def _columns(units: Array, parameter: Array) -> Array:
 
 
 def _misfit(state: State, parts: int, params: Params) -> str | None:
-    """What is wrong with the shapes of a state and of parameters for this form."""
+    """Describe why shapes do not allow a diagonal influence; None if they do."""
     if not jax.tree_util.all_leaves([state]) or state.ndim < 1:
         return (
             "influence must be jaxrnn.dense_influence for a state that is not one "
@@ -159,13 +159,13 @@ def _misfit(state: State, parts: int, params: Params) -> str | None:
 
 
 def _part(part: int, like: Array, parts: int) -> Array:
-    """One for the entries ``(*B, parts * U)`` of one part of a state, else zero."""
+    """Indicator of one part of a state ``(*B, parts * U)``: ones there, else zeros."""
     chosen = jnp.arange(like.shape[-1]) // (like.shape[-1] // parts) == part
     return jnp.broadcast_to(chosen.astype(like.dtype), like.shape)
 
 
 def _stacked(trees: list[Params], parts: int, axis: int = 0) -> Params:
-    """Trees of the parts of a state side by side, on an axis if there are several."""
+    """Stack the trees of all parts along an axis; a single part gets no axis."""
     if parts == 1:
         return trees[0]
     return jax.tree.map(lambda *leaves: jnp.stack(leaves, axis), *trees)
@@ -176,7 +176,7 @@ def _of_part(influence: Params, part: int, parts: int) -> Params:
 
 
 def _diagonal(parts: int) -> Influence:
-    """An influence for units that see themselves alone, each of so many numbers."""
+    """Diagonal influence for units whose state is ``parts`` numbers, 1 or 2."""
 
     def start(initial_state, params, batch_shape):
         units, pull = jax.vjp(initial_state, params)
@@ -234,7 +234,7 @@ _of_pairs = _diagonal(2)
 
 
 def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence:
-    """The influence to use for a cell.
+    """Choose the influence for a cell, and check that it is exact there.
 
     Raises:
         TypeError: ``influence`` is no :class:`Influence`.
@@ -262,7 +262,7 @@ def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence
 
 
 def _is_diagonal(cell: Cell, params: Params, parts: int) -> bool:
-    """Whether unit j sees itself and its columns alone, at a point drawn at random.
+    """Test at a random point that unit j depends on itself and its columns alone.
 
     Of a diagonal Jacobian J, the product J v is ``(J^T 1) v``, entry by entry. With v
     drawn at random, no other matrix passes.

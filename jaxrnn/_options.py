@@ -122,8 +122,8 @@ def check_names(name: str, value: Any) -> tuple[str, ...]:
 def check_option(name: str, value: Any, annotation: Any) -> None:
     """Check an argument of a factory by its annotation.
 
-    Initialisers are known by the end of their name. What is traced is let through: it
-    has no value to look at.
+    An argument whose name ends in ``_init`` is an initialiser. A traced value passes
+    unchecked: it is not known yet.
     """
     if isinstance(value, jax.core.Tracer):
         return

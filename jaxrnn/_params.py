@@ -1,4 +1,4 @@
-"""Are these the parameters of this cell? What ``init`` would draw says so."""
+"""Check of parameters against the structure and shapes that ``init`` would draw."""
 
 import functools
 from collections.abc import Callable
@@ -20,10 +20,10 @@ Template = tuple[Any, list[tuple[str, tuple[int | None, ...]]]]
 def check_cell_params(cell: Cell, params: Params) -> None:
     """Check structure and shapes of the parameters of a cell that a factory made.
 
-    The size of the inputs is not looked at: ``project`` compares it with the inputs.
+    The input size is left to ``project``, which compares it with the inputs.
 
     Raises:
-        TypeError: they are parameters of something else.
+        TypeError: the parameters have another structure.
         ValueError: a parameter has another shape.
     """
     if cell.spec is None or is_placed(params):  # inside shard_map they may be parts
@@ -52,8 +52,8 @@ def check_params(owner: Cell | str, template: Template | None, params: Params) -
     found = jax.tree.structure(params)
     if found != structure:
         raise TypeError(
-            f"params must be those of {owner}, {kind_of_tree(structure)}, got "
-            f"{kind_of_tree(found)}"
+            f"params must be parameters of {owner}, of type {kind_of_tree(structure)}, "
+            f"got {kind_of_tree(found)}"
         )
     for (name, shape), leaf in zip(leaves, jax.tree.leaves(params), strict=True):
         got = jnp.shape(leaf)
@@ -64,20 +64,21 @@ def check_params(owner: Cell | str, template: Template | None, params: Params) -
             sizes = ", ".join("I" if size is None else str(size) for size in shape)
             comma = "," if len(shape) == 1 else ""
             raise ValueError(
-                f"params{name} must have shape ({sizes}{comma}), as those of {owner} "
-                f"have, got shape {got}"
+                f"params{name} must have shape ({sizes}{comma}) for {owner}, got shape "
+                f"{got}"
             )
 
 
 def template_of(init: Callable[..., Params], sizes: tuple[int, int]) -> Template | None:
-    """What ``init`` draws, with None for a size that depends on the inputs.
+    """Trace ``init`` for the structure and the shapes of what it draws.
 
     Args:
         init: of a cell or layer.
         sizes: two sizes of the inputs; the same one where only one is possible.
 
     Returns:
-        The template; None if ``init`` cannot be traced, as one that calls NumPy.
+        The template, in which a size that depends on the input size is None; or None if
+        ``init`` cannot be traced, for instance because it calls NumPy.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:

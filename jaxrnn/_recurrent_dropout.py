@@ -182,6 +182,6 @@ def _check_takes(cell: Cell, **options: Any) -> None:
         jax.eval_shape(probe, jax.random.key(0))
     except TypeError as error:
         raise ValueError(
-            f"cell must have an adjoint whose forward takes {names}, as those of lstm "
-            f"and gru do, got {cell!r:.80}, whose forward does not: {error}"
+            f"cell must have an adjoint whose forward takes {names}, such as lstm or "
+            f"gru, got {cell!r:.80}: {error}"
         ) from error

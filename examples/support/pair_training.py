@@ -87,7 +87,7 @@ def make_loss(model, scheduled=False):
 
 
 def fit(translator, params, training, validation, settings):
-    """Train; the parameters kept are those of the lowest loss in validation."""
+    """Train, and return the parameters with the lowest validation loss."""
     sources, targets = pairs.encode(translator, validation)
     held_out = pairs.batch_of(translator, *data.pad(sources), targets)
     validation_loss = jax.jit(make_loss(translator.model))

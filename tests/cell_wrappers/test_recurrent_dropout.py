@@ -220,7 +220,7 @@ def test_what_has_no_adjoint_can_be_zoned_out_only():
         (
             lambda: candidate_dropout(jaxrnn.elman(3), 0.1),
             ValueError,
-            "forward takes candidate_scale, as .*unexpected keyword",
+            "forward takes candidate_scale, such as .*unexpected keyword",
         ),
         (
             lambda: zoneout(jaxrnn.gru(3)._replace(output_size=2), 0.1),
