@@ -5,6 +5,7 @@ close over a value that is traced.
 """
 
 import functools
+import types
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from layer_cases import LAYERS, VOCAB
 
 import jaxrnn
 from jaxrnn import decode, diagnostics, losses, metrics, seq2seq
-from jaxrnn._eager import holds_tracer
+from jaxrnn._captured import holds_tracer
 
 MODELS = {
     **{name: (jaxrnn.layer(case.cell), False) for name, case in CELLS.items()},
@@ -258,6 +259,104 @@ def test_a_layer_may_close_over_a_traced_value():
 
     expected = gain_gradients(jaxrnn.unroll, jax.jit)
     assert_close(gain_gradients(run, jax.jit), expected, 1e-10)
+
+
+SETTINGS = types.ModuleType("settings")
+gain = [1.0]
+
+
+def closing_over_a_variable():
+    scale = 1.0
+
+    def change(new):
+        nonlocal scale
+        scale = new
+
+    return (lambda a: jnp.tanh(scale * a)), change
+
+
+def reading_a_global():
+    def change(new):
+        globals()["factor"] = new
+
+    change(1.0)
+    return (lambda a: jnp.tanh(factor * a)), change  # noqa: F821
+
+
+def reading_a_list():
+    return (lambda a: jnp.tanh(gain[0] * a)), lambda new: gain.__setitem__(0, new)
+
+
+def reading_a_module():
+    SETTINGS.factor = 1.0
+    change = functools.partial(setattr, SETTINGS, "factor")
+    return (lambda a: jnp.tanh(SETTINGS.factor * a)), change
+
+
+def reading_an_object():
+    class Scaled:
+        scale = 1.0
+
+        def __init__(self):
+            self.scale = 1.0
+
+        def __call__(self, a):
+            return jnp.tanh(self.scale * a)
+
+    scaled = Scaled()
+    return scaled, functools.partial(setattr, scaled, "scale")
+
+
+def reading_a_numpy_array():
+    array = np.ones(1)
+    return (lambda a: jnp.tanh(array[0] * a)), array.fill
+
+
+def within_a_function():
+    inner, change = closing_over_a_variable()
+    return (lambda a: (lambda b: inner(b))(a)), change
+
+
+@pytest.mark.parametrize(
+    "reading",
+    [
+        closing_over_a_variable,
+        reading_a_global,
+        reading_a_list,
+        reading_a_module,
+        reading_an_object,
+        reading_a_numpy_array,
+        within_a_function,
+    ],
+)
+def test_an_eager_call_sees_a_value_that_has_changed(reading):
+    activation, change = reading()
+    cell = jaxrnn.elman(H, activation=activation)
+    params = cell.init(jax.random.key(0), I)
+    seen = []
+    for value in (1.0, 3.0, 1.0):
+        change(value)
+        _, ys = jaxrnn.unroll_bptt(cell, params, XS)
+        expected = jaxrnn.elman(H, activation=lambda a, v=value: jnp.tanh(v * a))
+        assert_close(ys, jaxrnn.unroll(expected, params, XS)[1], 1e-12)
+        seen.append(np.asarray(ys))
+    assert (seen[0] != seen[1]).any()
+
+
+def own_activation(a):
+    return jnp.tanh(a) * gain[0]
+
+
+def test_a_function_of_the_user_is_compiled_once(compilations):
+    cell = jaxrnn.elman(H, activation=own_activation)
+    params = cell.init(jax.random.key(0), I)
+
+    def run():
+        remade = jaxrnn.elman(H, activation=own_activation)
+        return jax.grad(lambda p: jaxrnn.unroll_bptt(remade, p, XS)[1].sum())(params)
+
+    compilations(run)
+    assert compilations(run) == 0
 
 
 def test_a_traced_value_is_found_wherever_a_cell_holds_it():
