@@ -86,8 +86,6 @@ from ._layers import BidirectionalParams as BidirectionalParams
 from ._layers import BidirectionalState as BidirectionalState
 from ._layers import bidirectional as bidirectional
 from ._layers import layer as layer
-from ._layers import skip_stack as skip_stack
-from ._layers import stack as stack
 from ._learned_state import LearnedStateParams as LearnedStateParams
 from ._learned_state import learned_state as learned_state
 from ._multihead import multihead as multihead
@@ -105,6 +103,8 @@ from ._rtrl import rtrl as rtrl
 from ._rtrl import rtrl_init as rtrl_init
 from ._rtrl import rtrl_step as rtrl_step
 from ._scan import lengths_to_mask as lengths_to_mask
+from ._stack import skip_stack as skip_stack
+from ._stack import stack as stack
 from ._tied import TiedParams as TiedParams
 from ._tied import tied as tied
 from ._time_distributed import DenseParams as DenseParams

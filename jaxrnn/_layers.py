@@ -1,20 +1,21 @@
-"""Recurrent layers, and the ways to combine layers of any kind."""
+"""Recurrent layers: a cell over time, in one direction or in both."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
-from ._checks import check_array, check_cell, check_layer, check_like
+from ._checks import check_array, check_cell, check_like
 from ._known import known
 from ._noise import draw_noise
 from ._options import check_key, check_shape, split_key
 from ._params import check_cell_params
 from ._scan import select, zeros_like
 from ._spec import described
+from ._stack import entries
 from ._typing import Array, Params, State
 from ._unroll import batch_shape, unroll
 
@@ -88,136 +89,6 @@ def _refuse_step(what: str) -> LayerStepFn:
         )
 
     return step
-
-
-@described
-def stack(*layers: Layer) -> Layer:
-    """Layers one after another, of any kinds and widths.
-
-    Parameters and state are tuples with one entry a layer. Mask and resets go to
-    every layer. If all layers can be stepped, so can the stack.
-
-    Args:
-        *layers: at least one layer; the input size of each is the output size of the
-            one before it.
-
-    Returns:
-        A :class:`Layer`.
-
-    Raises:
-        ValueError: no layers.
-        TypeError: an argument is not a :class:`Layer`, for instance a cell.
-
-    >>> import jaxrnn
-    >>> model = stack(layer(jaxrnn.lstm(5)), layer(jaxrnn.gru(4)), jaxrnn.dense(2))
-    >>> params = model.init(jax.random.key(0), 3)
-    >>> state, ys = model.apply(params, jnp.ones((7, 3)))
-    >>> ys.shape
-    (7, 2)
-    """
-    return _stack(layers, lambda outputs: outputs[-1], layers[-1:])
-
-
-@described
-def skip_stack(*layers: Layer) -> Layer:
-    """A stack whose outputs are those of every layer, side by side.
-
-    So whatever comes next, a readout, has a short way to each of them.
-
-    Args:
-        *layers: as of :func:`stack`.
-
-    Returns:
-        A :class:`Layer` with outputs ``(T, *B, O_1 + O_2 + ...)``.
-
-    Raises:
-        ValueError: no layers.
-        TypeError: an argument is not a :class:`Layer`, for instance a cell.
-
-    References:
-        Graves, Generating sequences with recurrent neural networks, 2013.
-
-    >>> import jaxrnn
-    >>> hidden = skip_stack(layer(jaxrnn.lstm(5)), layer(jaxrnn.lstm(4)))
-    >>> model = stack(hidden, jaxrnn.dense(2))
-    >>> params = model.init(jax.random.key(0), 3)
-    >>> params[1].w.shape
-    (9, 2)
-    """
-
-    def side_by_side(outputs):
-        for index, ys in enumerate(outputs):
-            check_array(f"outputs of layers[{index}]", ys)
-        return jnp.concatenate(outputs, axis=-1)
-
-    return _stack(layers, side_by_side, layers)
-
-
-def _stack(
-    layers: tuple[Layer, ...],
-    outputs: Callable[[list[Array]], Array],
-    seen: tuple[Layer, ...],
-) -> Layer:
-    """Layers one after another; ``outputs`` is of all of them, and shows ``seen``."""
-    if not layers:
-        raise ValueError("stack must have at least one layer, got none")
-    for index, each in enumerate(layers):
-        check_layer(f"layers[{index}]", each)
-
-    def init(key, input_size, dtype=None):
-        params = []
-        keys = split_key(key, len(layers))
-        for each, layer_key in zip(layers, keys, strict=True):
-            params.append(each.init(layer_key, input_size, dtype))
-            input_size = each.output_size
-        return tuple(params)
-
-    def initial_state(params, batch_shape=()):
-        params = _entries("params", params, len(layers))
-        return tuple(
-            each.initial_state(p, batch_shape)
-            for each, p in zip(layers, params, strict=True)
-        )
-
-    def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        keys = [None] * len(layers) if key is None else split_key(key, len(layers))
-        states = _entries("state", state, len(layers), optional=True)
-        params = _entries("params", params, len(layers))
-        new_states, ys = [], []
-        for each, p, s, k in zip(layers, params, states, keys, strict=True):
-            new_state, xs = each.apply(p, xs, s, mask=mask, resets=resets, key=k)
-            new_states.append(new_state)
-            ys.append(xs)
-        return tuple(new_states), outputs(ys)
-
-    def step(params, state, x):
-        new_states, ys = [], []
-        states = _entries("state", state, len(layers))
-        params = _entries("params", params, len(layers))
-        for each, p, s in zip(layers, params, states, strict=True):
-            new_state, x = each.step(p, s, x)
-            new_states.append(new_state)
-            ys.append(x)
-        return tuple(new_states), outputs(ys)
-
-    output_size = sum(each.output_size for each in seen)
-    return Layer(init, initial_state, apply, step, output_size)
-
-
-def _entries(
-    name: str, values: Any, count: int, *, optional: bool = False
-) -> tuple[Any, ...]:
-    """The entries of ``count`` layers; where it is optional, None is None for each."""
-    if optional and values is None:
-        return (None,) * count
-    if isinstance(values, tuple) and len(values) == count:
-        return values
-    got = type(values).__name__
-    if isinstance(values, tuple | list):
-        got = f"a {got} with {len(values)}"
-    raise ValueError(
-        f"{name} must be a tuple with {count} entries, one for each layer, got {got}"
-    )
 
 
 class BidirectionalParams(NamedTuple):
@@ -324,7 +195,7 @@ def bidirectional(
         )
 
     def initial_state(params, batch_shape=()):
-        params = _entries("params", params, 2)
+        params = entries("params", params, 2)
         return BidirectionalState(
             *(
                 each.initial_state(p, batch_shape)
@@ -333,8 +204,8 @@ def bidirectional(
         )
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        states = _entries("state", state, 2, optional=True)
-        params = _entries("params", params, 2)
+        states = entries("state", state, 2, optional=True)
+        params = entries("params", params, 2)
         keys = (None, None) if key is None else split_key(key, 2)
         results = [
             each.apply(p, xs, s, mask=mask, resets=resets, key=k)

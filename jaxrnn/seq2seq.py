@@ -53,17 +53,17 @@ from ._attention import (
     remember,
 )
 from ._base import Cell, Layer
-from ._checks import check_cell, check_flags, check_integers, check_layer
+from ._checks import check_cell, check_flags, check_layer
 from ._eager import compiled
-from ._layers import layer, stack
+from ._layers import layer
 from ._noise import state_fields
-from ._options import check_key, check_number, check_rate
 from ._precision import add_bias, dot
 from ._scan import select, zeros_like
+from ._scheduled_sampling import scheduled_sampling
 from ._spec import Described, Spec, described
+from ._stack import stack
 from ._time_distributed import DenseParams
-from ._typing import Array, ArrayLike, DTypeLike, Key, Params, State
-from .decode import Choose, sampling
+from ._typing import Array, DTypeLike, Key, Params, State
 from .initializers import glorot_uniform
 
 __all__ = [
@@ -257,107 +257,3 @@ def _bridged(
     fields = state_fields(fresh)
     others = {name: fields[name] for name in fields if name not in ("h", "c")}
     return state._replace(**others) if others else state
-
-
-def scheduled_sampling(
-    layer: Layer,
-    params: Params,
-    xs: ArrayLike,
-    state: State,
-    *,
-    rate: float | Array,
-    key: Key,
-    choose: Choose | None = None,
-    mask: ArrayLike | None = None,
-) -> tuple[State, Array]:
-    """Run a decoder in training that reads some of its own outputs.
-
-    At each step but the first, with probability ``rate``, each row reads what it would
-    write after the step before instead of what it is given. No gradient goes through
-    that choice.
-
-    Args:
-        layer: a decoder of symbols that can be stepped.
-        params: its parameters.
-        xs: symbols ``(T, *B)``.
-        state: before the first step: from ``encode``, say.
-        rate: 0 reads ``xs`` alone, as ``layer.apply`` does. A schedule raises it: an
-            array, so that it compiles once.
-        key: a ``jax.random`` key.
-        choose: from logits to symbols; None draws them, ``decode.sampling()``.
-        mask: bool ``(T, *B)``; where False the state is held and the output is zero.
-
-    Returns:
-        ``(state, ys)``, as ``layer.apply``.
-
-    Raises:
-        TypeError: ``xs`` are not integers, or ``mask`` not boolean.
-        ValueError: a number ``rate`` is below 0 or above 1; there is no step; or the
-            layer cannot be stepped.
-
-    References:
-        Bengio et al., Scheduled sampling for sequence prediction with recurrent neural
-        networks, 2015.
-
-    >>> import jaxrnn
-    >>> model = jaxrnn.stack(
-    ...     jaxrnn.embedding(7, 4), jaxrnn.layer(jaxrnn.gru(5)), jaxrnn.dense(7)
-    ... )
-    >>> params = model.init(jax.random.key(0), 7)
-    >>> state, key = model.initial_state(params, (3,)), jax.random.key(1)
-    >>> _, logits = scheduled_sampling(
-    ...     model, params, jnp.zeros((6, 3), int), state, rate=0.5, key=key
-    ... )
-    >>> logits.shape
-    (6, 3, 7)
-    """
-    check_layer("layer", layer)
-    tokens = check_integers("xs", xs)
-    if not isinstance(rate, jax.Array) and check_number("rate", rate) != 1:
-        check_rate("rate", rate)
-    check_key("key", key)
-    if tokens.ndim < 1 or not len(tokens):
-        raise ValueError(f"xs must have at least one step, got shape {tokens.shape}")
-    valid = check_flags("mask", mask, tokens.shape)
-    valid = jnp.ones(tokens.shape, bool) if valid is None else valid
-    tokens = jnp.where(valid, tokens, 0)
-    choose = sampling() if choose is None else choose
-    rate = jnp.asarray(rate, float)
-    return _sampled(layer, choose, params, tokens, valid, state, rate, key)
-
-
-@compiled(num_static=2)
-def _sampled(
-    layer: Layer,
-    choose: Choose,
-    params: Params,
-    tokens: Array,
-    valid: Array,
-    state: State,
-    rate: Array,
-    key: Key,
-) -> tuple[State, Array]:
-    key_own, key_drawn = jax.random.split(key)
-    own = jax.random.bernoulli(key_own, rate, tokens.shape)
-    own = own.at[0].set(False)
-
-    def take(state, x, valid):
-        def hold(new, old):
-            # What is handed on as it is, a memory, must stay a constant of the loop.
-            return new if new is old else select(valid, new, old)
-
-        new, y = layer.step(params, state, x)
-        return jax.tree.map(hold, new, state), select(valid, y, zeros_like(y))
-
-    def body(carry, step):
-        state, y = carry
-        x, read_own, valid, key = step
-        drawn = choose(key, lax.stop_gradient(y)).astype(x.dtype)
-        state, y = take(state, jnp.where(read_own, drawn, x), valid)
-        return (state, y), y
-
-    state, first = take(state, tokens[0], valid[0])
-    keys = jax.random.split(key_drawn, len(tokens) - 1)
-    steps = (tokens[1:], own[1:], valid[1:], keys)
-    (state, _), ys = lax.scan(body, (state, first), steps)
-    return state, jnp.concatenate([first[None], ys])

@@ -200,8 +200,8 @@ MISTAKES = [
     Mistake(
         "initialisers: all gates are drawn with one key",
         "initializers.py",
-        "[initializer(k, block, dtype) for k in keys]",
-        "[initializer(key, block, dtype)] * num_gates",
+        '[drawn("initializer", initializer, k, block, dtype) for k in keys]',
+        '[drawn("initializer", initializer, key, block, dtype)] * num_gates',
         "cells",
     ),
     Mistake(
@@ -214,7 +214,7 @@ MISTAKES = [
     # Layers
     Mistake(
         "stack: all layers draw with one key",
-        "_layers.py",
+        "_stack.py",
         "new_state, xs = each.apply(p, xs, s, mask=mask, resets=resets, key=k)",
         "new_state, xs = each.apply(p, xs, s, mask=mask, resets=resets, key=key)",
         "layers",

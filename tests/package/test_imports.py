@@ -79,6 +79,7 @@ IMPORT_LAYERS = [
         "_zoneout",
         "pooling",
     ],
+    ["_stack", "_scheduled_sampling"],
     ["_layers", "_beam_search"],
     ["_gradient_norms", "_jacobians", "_gates", "_cell_problem"],
     ["_step_properties", "_sequence_properties"],
