@@ -12,11 +12,12 @@ import sys
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 
+import all_models
 import jax
 import jax.numpy as jnp
 import numpy as np
 from cases import CELLS, I
-from layer_cases import LAYERS, VOCAB
+from layer_cases import VOCAB
 
 import jaxrnn
 from jaxrnn import losses
@@ -24,8 +25,7 @@ from jaxrnn import losses
 Spec = jax.sharding.PartitionSpec
 ROWS = Spec(None, "data")
 MODELS = {
-    **{name: (jaxrnn.layer(case.cell), False) for name, case in CELLS.items()},
-    **{name: (case.make(None), case.tokens) for name, case in LAYERS.items()},
+    **all_models.MODELS,
     "learned state": (jaxrnn.layer(jaxrnn.learned_state(jaxrnn.gru(5))), False),
     "plain unroll": (jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll), False),
     "chunked": (jaxrnn.layer(jaxrnn.gru(5), unroll_fn=jaxrnn.unroll_chunked), False),
