@@ -89,7 +89,8 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 def command(script, *arguments):
     """The command line of ``examples/<script>.py``; a warning is an error."""
     path = (EXAMPLES / f"{script}.py").as_posix()
-    start = [sys.executable, "-W", "error", "-c", _HEARS_CTRL_C]
+    shared = "ignore:Error reading persistent compilation cache entry"  # pyproject.toml
+    start = [sys.executable, "-W", "error", "-W", shared, "-c", _HEARS_CTRL_C]
     return [*start, path, *map(str, arguments)]
 
 
