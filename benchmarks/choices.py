@@ -27,9 +27,10 @@ from contestants import SHAPES, Shape, problem, train_step
 from measure import compiled, in_turns
 
 import jaxrnn
-from jaxrnn import _plan, _precision, _reverse_mode
+from jaxrnn import _plan, _reverse_mode
 from jaxrnn._cells.lstm import LSTMResidual
-from jaxrnn._precision import dot
+from jaxrnn._numerics import precision
+from jaxrnn._numerics.precision import dot
 from jaxrnn._unroll import prepare
 
 NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1", "wide"]
@@ -152,8 +153,8 @@ def main():
             if key != "recompute":
                 programs[f"{key}, forward"] = compiled(run, arguments)
         alternatives = {
-            "transpose": (_precision, "TRANSPOSED", 0),
-            "columns": (_precision, "columns_to_add", lambda rows, matrix: 0),
+            "transpose": (precision, "TRANSPOSED", 0),
+            "columns": (precision, "columns_to_add", lambda rows, matrix: 0),
             "rows": (_plan, "LOOPS_ARE_KERNELS", False),
         }
         for key, other in alternatives.items():

@@ -89,7 +89,7 @@ from ._layers import layer as layer
 from ._learned_state import LearnedStateParams as LearnedStateParams
 from ._learned_state import learned_state as learned_state
 from ._multihead import multihead as multihead
-from ._precision import cast as cast
+from ._numerics.precision import cast as cast
 from ._recurrent_dropout import candidate_dropout as candidate_dropout
 from ._recurrent_dropout import recurrent_dropout as recurrent_dropout
 from ._reparametrized import reparametrized as reparametrized

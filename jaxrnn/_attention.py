@@ -17,8 +17,8 @@ from ._checks import (
 )
 from ._eager import compiled
 from ._noise import draw_noise
+from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
-from ._precision import accumulation_dtype, add_bias, dot
 from ._scan import select, zeros_like
 from ._spec import Described, Spec, described_in
 from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Shape, State

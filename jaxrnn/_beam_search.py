@@ -9,9 +9,9 @@ from jax import lax
 from ._base import Layer
 from ._checks import check_class, check_integers, check_layer
 from ._eager import compiled
-from ._most_probable import NONE
+from ._numerics.most_probable import NONE
+from ._numerics.precision import accumulation_dtype, of_rank
 from ._options import check_number, check_size
-from ._precision import accumulation_dtype, of_rank
 from ._typing import Array, ArrayLike, Params, State
 from .pooling import last
 

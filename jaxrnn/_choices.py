@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._most_probable import most_probable, none_of_nan
+from ._numerics.most_probable import most_probable, none_of_nan
+from ._numerics.precision import accumulation_dtype
 from ._options import check_number, check_size
-from ._precision import accumulation_dtype
 from ._typing import Array, Key
 
 Choose: TypeAlias = Callable[[Key, Array], Array]

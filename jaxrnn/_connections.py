@@ -14,8 +14,8 @@ from ._checks import (
     check_place_flags,
     check_sequence,
 )
+from ._numerics.precision import add_bias, dot
 from ._options import check_size, check_type
-from ._precision import add_bias, dot
 from ._scan import select, zeros_like
 from ._spec import described
 from ._typing import Array, ArrayLike, Params, Shape

@@ -13,7 +13,7 @@ from ._base import Cell
 from ._checks import check_floating, check_like
 from ._eager import compiled
 from ._gradient_by_lag import scan_by_lag
-from ._precision import accumulation_dtype
+from ._numerics.precision import accumulation_dtype
 from ._rows import flat, over_rows
 from ._scan import masked_step
 from ._typing import Array, ArrayLike, Params, State

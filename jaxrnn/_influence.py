@@ -17,8 +17,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ._base import Cell, InitialStateFn
+from ._numerics.precision import widen
 from ._params import input_size_of
-from ._precision import widen
 from ._rows import flat, over_rows
 from ._typing import Array, Params, Shape, State
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ._base import Cell
 from ._captured import holds_tracer
 from ._checks import kind_of_tree
-from ._placement import is_placed
+from ._numerics.placement import is_placed
 from ._typing import Params, Shape
 
 Template = tuple[Any, list[tuple[str, tuple[int | None, ...]]]]

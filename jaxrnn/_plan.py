@@ -8,9 +8,9 @@ import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from ._typing import Array, State
+from ._numerics.tuning import on_cpu
+from ._typing import State
 
 # Up to this many projected numbers (T B A) a run stays in the caches, and is whole; so
 # is a run whose rows (T B) a single chunk could have.
@@ -28,14 +28,6 @@ LEAST_ROWS, MOST_ROWS = 640, 2048
 LOOPS_ARE_KERNELS = jax.__version_info__ >= (0, 12)
 ROWS_WITH_GRADIENT, ROWS_WITHOUT, SMALL, LEAST_STEPS = 4, 2, 2**14, 32
 
-# Up to this many entries a matrix is transposed before the loop that multiplies by its
-# transpose; beyond, that costs the product more than it gains.
-TRANSPOSED = 2**17
-
-# From this many entries on, a matrix whose rows lie a multiple of 4 KiB apart is given
-# some more columns before the loop that multiplies up to so many rows by it: else they
-# fall into the same few lines of the caches. One row alone makes it no product.
-PADDED, PADDED_ROWS = 2**20, 64
 
 # Where each kernel is launched, steps in one iteration of the loop: they read and write
 # their part of a sequence together.
@@ -93,11 +85,6 @@ def without_gradient(plan: Plan, size: Size) -> Plan:
     return plan._replace(chunk_size=chunk_size, recompute=True, by_row=by_row)
 
 
-def on_cpu() -> bool:
-    """Whether programs are for a CPU, unless they are placed elsewhere."""
-    return jax.default_backend() == "cpu"
-
-
 def _by_row(size: Size, most_rows: int) -> bool:
     """Whether the rows should run one by one."""
     leaves = jax.tree.leaves(size.state)
@@ -120,15 +107,6 @@ def _fuses(size: Size) -> bool:
     made = jax.tree.leaves(size.state)
     split = len(made) == 1 and size.rows * size.width > made[0].size
     return split and on_cpu()
-
-
-def columns_to_add(rows: int, matrix: Array) -> int:
-    """How many columns make products of ``rows`` rows with a large matrix faster."""
-    apart = matrix.shape[-1] * matrix.dtype.itemsize
-    aligned = apart % 4096 == 0 and matrix.dtype == jnp.float32
-    if not aligned or matrix.size < PADDED or not 1 < rows <= PADDED_ROWS:
-        return 0
-    return 16 if on_cpu() else 0
 
 
 def _even(num_steps: int, chunk_size: int) -> int:

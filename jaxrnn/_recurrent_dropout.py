@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from ._base import Adjoint, Cell
 from ._checks import check_cell
 from ._noise import NoisyResidual, add_noise, keep, state_sizes
+from ._numerics.precision import dot_in_loop, dot_transposed
 from ._options import check_bool, check_rate
-from ._precision import dot_in_loop, dot_transposed
 from ._spec import described
 from ._typing import Array, Params, Residual
 

@@ -19,7 +19,7 @@ from ._base import Adjoint, Cell
 from ._captured import holds_tracer
 from ._checks import check_cell
 from ._eager import compiled
-from ._placement import is_placed
+from ._numerics.placement import is_placed
 from ._plan import Plan, Size, without_gradient
 from ._scan import masked_scan, masked_scan_transposed
 from ._typing import Array, Params, Residual, State

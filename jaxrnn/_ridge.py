@@ -5,8 +5,8 @@ import math
 import jax.numpy as jnp
 
 from ._checks import check_flags, check_sequence
+from ._numerics.precision import accumulation_dtype
 from ._options import check_positive
-from ._precision import accumulation_dtype
 from ._time_distributed import DenseParams
 from ._typing import Array, ArrayLike
 

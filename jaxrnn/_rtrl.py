@@ -28,9 +28,9 @@ from ._base import Cell
 from ._checks import check_cell, check_flags, check_like
 from ._eager import compiled
 from ._influence import Influence, dense_influence, influence_for
+from ._numerics.precision import narrow, widen
 from ._options import check_shape
 from ._params import check_cell_params
-from ._precision import narrow, widen
 from ._scan import masked_step, select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
 from ._unroll import prepare, unroll

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from ._base import Layer
 from ._checks import check_layer, check_place_flags
 from ._known import known
+from ._numerics.precision import add_bias, dot_transposed
 from ._options import check_size, check_type
-from ._precision import add_bias, dot_transposed
 from ._scan import select, zeros_like
 from ._spec import described
 from ._time_distributed import EmbeddingParams, embedding

@@ -18,11 +18,11 @@ from ._checks import (
     check_sequence,
 )
 from ._known import known
-from ._normalized import normalized
+from ._numerics.normalized import normalized
+from ._numerics.placement import placement_of
+from ._numerics.precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._options import check_positive, check_size
 from ._params import check_params, template_of
-from ._placement import placement_of
-from ._precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._scan import select, zeros_like
 from ._spec import described
 from ._typing import Array, ArrayLike, Key, Params, Shape

@@ -10,10 +10,10 @@ from ._base import Cell
 from ._checks import check_cell, check_flags, check_like, check_sequence
 from ._eager import compiled
 from ._known import known
+from ._numerics.placement import placed_like
+from ._numerics.precision import narrow, widen
 from ._options import check_bool
 from ._params import check_cell_params
-from ._placement import placed_like
-from ._precision import narrow, widen
 from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
 

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from ._numerics.precision import narrow, widen
 from ._options import check_bool, check_function, check_key
-from ._precision import narrow, widen
 from ._scan import select
 from ._typing import Array, Key, Params
 

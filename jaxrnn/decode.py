@@ -18,7 +18,7 @@ from ._checks import (
 )
 from ._choices import Choose, greedy, reads_logits, sampling
 from ._eager import compiled
-from ._most_probable import most_probable
+from ._numerics.most_probable import most_probable
 from ._options import check_function, check_key, check_size
 from ._scan import select
 from ._typing import Array, ArrayLike, Key, Params, State

@@ -17,8 +17,8 @@ from jax.nn import initializers
 
 from ._checks import check_floating
 from ._known import known
+from ._numerics.precision import accumulation_dtype
 from ._options import check_function, check_key, check_shape, check_size
-from ._precision import accumulation_dtype
 from ._spec import described
 from ._typing import Array, DTypeLike, Key, Shape
 

@@ -27,8 +27,8 @@ from ._checks import (
     check_sequence,
 )
 from ._eager import compiled
+from ._numerics.precision import accumulation_dtype
 from ._options import check_bool, check_function
-from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Shape
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 
 from ._checks import as_array, check_integers, check_place_flags
 from ._edit_distance import edit_distance, error_rate
-from ._most_probable import most_probable
+from ._numerics.most_probable import most_probable
+from ._numerics.precision import accumulation_dtype
 from ._options import check_size
-from ._precision import accumulation_dtype
 from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike
 

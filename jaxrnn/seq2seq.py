@@ -57,7 +57,7 @@ from ._checks import check_cell, check_flags, check_layer
 from ._eager import compiled
 from ._layers import layer
 from ._noise import state_fields
-from ._precision import add_bias, dot
+from ._numerics.precision import add_bias, dot
 from ._scan import select, zeros_like
 from ._scheduled_sampling import scheduled_sampling
 from ._spec import Described, Spec, described

@@ -192,7 +192,7 @@ MISTAKES = [
     ),
     Mistake(
         "precision: 16-bit parameters have 16-bit sums",
-        "_precision.py",
+        "_numerics/precision.py",
         "return jnp.dtype(jnp.float32) if narrow_float else dtype",
         "return dtype",
         "cells unrolls gradients",

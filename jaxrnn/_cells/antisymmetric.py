@@ -17,8 +17,8 @@ up for what the steps add. Backward it is the integrator of
 
 import jax.numpy as jnp
 
-from .._activation import Activation
 from .._base import Cell
+from .._numerics.activation import Activation
 from .._options import check_positive, check_rate
 from .._reparametrized import reparametrized
 from .._spec import described

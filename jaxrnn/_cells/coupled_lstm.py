@@ -34,9 +34,8 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_floating
-from .._gate_activation import activate
-from .._options import check_finite, check_key, check_size
-from .._precision import (
+from .._numerics.gate_activation import activate
+from .._numerics.precision import (
     Product,
     add_bias,
     dot,
@@ -46,6 +45,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._options import check_finite, check_key, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate

@@ -14,11 +14,11 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from .._activation import Activation
 from .._base import Cell
 from .._checks import check_floating
+from .._numerics.activation import Activation
+from .._numerics.precision import accumulation_dtype
 from .._options import check_key, check_positive, check_size
-from .._precision import accumulation_dtype
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from .elman import ElmanParams

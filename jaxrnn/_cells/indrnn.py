@@ -24,11 +24,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._activation import Activation, activation_transposed, kept_of
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_floating
-from .._options import check_key, check_shape, check_size
-from .._precision import (
+from .._numerics.activation import Activation, activation_transposed, kept_of
+from .._numerics.precision import (
     accumulation_dtype,
     add_bias,
     dot_transposed,
@@ -36,6 +35,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._options import check_key, check_shape, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform

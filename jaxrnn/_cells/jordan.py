@@ -27,11 +27,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_floating
-from .._options import check_key, check_size
-from .._precision import (
+from .._numerics.activation import Activation, activation_transposed, identity, kept_of
+from .._numerics.precision import (
     Product,
     add_bias,
     dot,
@@ -40,6 +39,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._options import check_key, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform

@@ -37,9 +37,8 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_features
-from .._normalized import Normalized, normalized, normalized_transposed
-from .._options import check_size
-from .._precision import (
+from .._numerics.normalized import Normalized, normalized, normalized_transposed
+from .._numerics.precision import (
     Product,
     add_bias,
     dot,
@@ -49,6 +48,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._options import check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal

@@ -41,10 +41,9 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_features
-from .._gate_activation import activate
-from .._normalized import Normalized, normalized, normalized_transposed
-from .._options import check_finite, check_size
-from .._precision import (
+from .._numerics.gate_activation import activate
+from .._numerics.normalized import Normalized, normalized, normalized_transposed
+from .._numerics.precision import (
     Product,
     add_bias,
     dot,
@@ -54,6 +53,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._options import check_finite, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal

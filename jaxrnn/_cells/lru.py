@@ -34,8 +34,7 @@ from jax import lax
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating
 from .._known import known
-from .._options import check_key, check_rate, check_shape, check_size
-from .._precision import (
+from .._numerics.precision import (
     accumulation_dtype,
     dot,
     dot_transposed,
@@ -44,6 +43,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._options import check_key, check_rate, check_shape, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, per_gate

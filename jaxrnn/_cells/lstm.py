@@ -38,9 +38,8 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating
-from .._gate_activation import activate
-from .._options import check_finite, check_key, check_positive, check_shape, check_size
-from .._precision import (
+from .._numerics.gate_activation import activate
+from .._numerics.precision import (
     Product,
     accumulation_dtype,
     add_bias,
@@ -51,6 +50,7 @@ from .._precision import (
     outer_sum,
     scaled,
 )
+from .._options import check_finite, check_key, check_positive, check_shape, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate

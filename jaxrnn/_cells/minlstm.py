@@ -35,11 +35,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._activation import Activation, activation_transposed, identity, kept_of
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_features, check_floating
-from .._options import check_key, check_shape, check_size
-from .._precision import (
+from .._numerics.activation import Activation, activation_transposed, identity, kept_of
+from .._numerics.precision import (
     accumulation_dtype,
     add_bias,
     dot,
@@ -47,6 +46,7 @@ from .._precision import (
     leading_sum,
     outer_sum,
 )
+from .._options import check_key, check_shape, check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate

@@ -18,10 +18,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from .._activation import Activation
 from .._base import Cell
 from .._known import known
-from .._precision import accumulation_dtype
+from .._numerics.activation import Activation
+from .._numerics.precision import accumulation_dtype
 from .._reparametrized import reparametrized
 from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape

@@ -39,8 +39,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._options import check_size
-from .._precision import (
+from .._numerics.precision import (
     Product,
     add_bias,
     dot,
@@ -50,6 +49,7 @@ from .._precision import (
     of_rank,
     outer_sum,
 )
+from .._options import check_size
 from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal

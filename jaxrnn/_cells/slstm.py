@@ -48,8 +48,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._options import check_bool, check_shape, check_size
-from .._precision import (
+from .._numerics.precision import (
     Product,
     accumulation_dtype,
     add_bias,
@@ -57,6 +56,7 @@ from .._precision import (
     dot_in_loop,
     dot_transposed,
 )
+from .._options import check_bool, check_shape, check_size
 from .._spec import described
 from .._typing import Array, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal

@@ -9,8 +9,8 @@ from cases import assert_close, random_normal
 
 import jaxrnn
 from jaxrnn import _plan
+from jaxrnn._numerics.precision import dot, dot_in_loop
 from jaxrnn._plan import Plan, Size, fast_plan, small_plan, without_gradient
-from jaxrnn._precision import dot, dot_in_loop
 
 cpu_only = pytest.mark.skipif(not _plan.on_cpu(), reason="a rule for CPUs")
 

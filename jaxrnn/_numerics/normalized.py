@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from ._typing import Array
+from .._typing import Array
 
 EPSILON = 1e-5  # added to the variance
 

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._plan import on_cpu
-from ._typing import Array
+from .._typing import Array
+from .tuning import on_cpu
 
 
 def activate(a: Array, num_gates: int, candidate: int) -> Array:

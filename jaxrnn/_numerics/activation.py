@@ -6,8 +6,8 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from ._known import known
-from ._typing import Array
+from .._known import known
+from .._typing import Array
 
 Activation: TypeAlias = Callable[[Array], Array]
 

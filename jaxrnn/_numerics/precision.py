@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._checks import check_floating
-from ._plan import TRANSPOSED, columns_to_add
-from ._typing import Array, DTypeLike, Params
+from .._checks import check_floating
+from .._typing import Array, DTypeLike, Params
+from .tuning import TRANSPOSED, columns_to_add
 
 Product: TypeAlias = Callable[[Array, Array], Array]
 

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._typing import Array
+from .._typing import Array
 
 
 def is_placed(tree: Any) -> bool:

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._precision import accumulation_dtype
-from ._typing import Array
+from .._typing import Array
+from .precision import accumulation_dtype
 
 SPACE = "xyz"
 

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 
-from ._typing import Array
+from .._typing import Array
 
 NONE = -1
 """The class of logits that are NaN: no label, and NaN to an embedding."""

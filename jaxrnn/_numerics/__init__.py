@@ -1,0 +1,1 @@
+"""Products, activations and normalisations that the steps of cells compute with."""
