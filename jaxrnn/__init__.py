@@ -88,6 +88,7 @@ from ._layers import bidirectional as bidirectional
 from ._layers import layer as layer
 from ._learned_state import LearnedStateParams as LearnedStateParams
 from ._learned_state import learned_state as learned_state
+from ._masks import lengths_to_mask as lengths_to_mask
 from ._multihead import multihead as multihead
 from ._numerics.precision import cast as cast
 from ._recurrent_dropout import candidate_dropout as candidate_dropout
@@ -102,7 +103,6 @@ from ._rtrl import RTRLCarry as RTRLCarry
 from ._rtrl import rtrl as rtrl
 from ._rtrl import rtrl_init as rtrl_init
 from ._rtrl import rtrl_step as rtrl_step
-from ._scan import lengths_to_mask as lengths_to_mask
 from ._stack import skip_stack as skip_stack
 from ._stack import stack as stack
 from ._tied import TiedParams as TiedParams

@@ -21,7 +21,7 @@ from jax import lax
 
 from ._base import Cell
 from ._known import known
-from ._scan import select, zeros_like
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, State
 from ._unroll import hoisted, naming_forward_mode, prepare
 

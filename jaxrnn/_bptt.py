@@ -30,7 +30,7 @@ from ._reverse_mode import (
     run_forward,
     size_of,
 )
-from ._scan import zeros_like
+from ._tree import zeros_like
 from ._typing import Array, ArrayLike, Params, State
 from ._unroll import batch_shape, hoisted, prepare
 

@@ -23,7 +23,8 @@ from ._base import Adjoint, Cell
 from ._checks import check_like
 from ._numerics.precision import narrow, widen
 from ._plan import Plan
-from ._scan import masked_step, masked_step_transposed, zeros_like
+from ._scan import masked_step, masked_step_transposed
+from ._tree import zeros_like
 from ._typing import Array, Params, Residual, State
 from ._unroll import Sequence
 

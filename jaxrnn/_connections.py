@@ -16,8 +16,8 @@ from ._checks import (
 )
 from ._numerics.precision import add_bias, dot
 from ._options import check_size, check_type
-from ._scan import select, zeros_like
 from ._spec import described
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape
 from .initializers import Initializer, drawn, glorot_uniform
 

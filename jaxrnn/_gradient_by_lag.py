@@ -26,7 +26,7 @@ from ._base import Cell
 from ._checks import check_like
 from ._eager import compiled
 from ._numerics.precision import narrow, widen
-from ._scan import zeros_like
+from ._tree import zeros_like
 from ._typing import ArrayLike, Params, State
 from ._unroll import Sequence, batch_shape, entering_states, prepare, transition
 

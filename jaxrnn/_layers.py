@@ -13,9 +13,9 @@ from ._known import known
 from ._noise import draw_noise
 from ._options import check_key, check_shape, split_key
 from ._params import check_cell_params
-from ._scan import select, zeros_like
 from ._spec import described
 from ._stack import entries
+from ._tree import select, zeros_like
 from ._typing import Array, Params, State
 from ._unroll import batch_shape, unroll
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, DrawFn, Noise
 from ._checks import check_sequence
-from ._typing import Array, ArrayLike, Key, Params, Residual, Shape, State
+from ._tree import state_fields
+from ._typing import Array, ArrayLike, Key, Params, Residual, Shape
 
 
 def training(cell: Cell) -> Cell:
@@ -32,13 +33,6 @@ def keep(key: Key, rate: float, shape: Shape, *, variational: bool) -> Array:
     drawn = (1, *shape[1:]) if variational else shape
     kept = jax.random.bernoulli(key, 1 - rate, drawn)
     return jnp.broadcast_to(kept, shape)
-
-
-def state_fields(state: State) -> dict[str, Any]:
-    """The parts of a state by name; ``h`` is the name of a state of one array."""
-    if isinstance(state, tuple) and hasattr(state, "_asdict"):
-        return state._asdict()
-    return {"h": state}
 
 
 def state_sizes(cell: Cell, params: Params) -> dict[str, int]:

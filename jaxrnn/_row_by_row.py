@@ -15,7 +15,7 @@ import numpy as np
 from . import _chunks
 from ._base import Adjoint, Cell
 from ._plan import Plan
-from ._scan import add
+from ._tree import add
 from ._typing import Array, Params, Shape, State
 from ._unroll import Sequence, batch_shape
 

@@ -31,7 +31,8 @@ from ._influence import Influence, dense_influence, influence_for
 from ._numerics.precision import narrow, widen
 from ._options import check_shape
 from ._params import check_cell_params
-from ._scan import masked_step, select, zeros_like
+from ._scan import masked_step
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
 from ._unroll import prepare, unroll
 

@@ -3,44 +3,13 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._checks import check_integers
-from ._options import check_size
-from ._typing import Array, ArrayLike, State
+from ._tree import add, select, zeros_like
+from ._typing import Array, State
 
 Step: TypeAlias = Callable[[State, Any], tuple[State, Array, Any]]
-
-
-def select(condition: Array, on_true: Any, on_false: Any) -> Any:
-    """Choose between two pytrees with leaves ``(*B, ...)`` by a bool ``(*B)``.
-
-    Never a product with the condition: a NaN that is not chosen must not remain.
-    """
-
-    def choose(a, b):
-        if a.dtype == jax.dtypes.float0:
-            return a  # the cotangent of an integer: there is nothing to choose
-        axes = condition.shape + (1,) * (a.ndim - condition.ndim)
-        return jnp.where(condition.reshape(axes), a, b)
-
-    return jax.tree.map(choose, on_true, on_false)
-
-
-def zeros_like(tree: Any) -> Any:
-    """A pytree of zeros of the shapes and dtypes of ``tree``."""
-    return jax.tree.map(jnp.zeros_like, tree)
-
-
-def add(total: Any, more: Any) -> Any:
-    """The sum of two cotangents; integers have none to add."""
-
-    def plus(t, m):
-        return t if jax.dtypes.float0 in (t.dtype, m.dtype) else t + m
-
-    return jax.tree.map(plus, total, more)
 
 
 def segment_resets(resets: Array, *, reverse: bool) -> Array:
@@ -172,36 +141,3 @@ def masked_scan_transposed(
     carry = (dstate, zeros_like(dstate))
     carry, das = lax.scan(body, carry, (dys, mask, resets), reverse=not reverse)
     return *carry, das
-
-
-def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
-    """Mask of right-padded sequences.
-
-    Args:
-        lengths: int ``(*B)``, number of valid steps, from 0, which masks a row
-            entirely, to T. Under ``jax.jit``, where values are not known, those outside
-            are taken for the nearest of these.
-        num_steps: T, the padded length.
-
-    Returns:
-        bool ``(T, *B)``, True at the first ``lengths`` steps.
-
-    Raises:
-        TypeError: ``lengths`` are not integers, or ``num_steps`` is not an int.
-        ValueError: ``num_steps`` is below 0, or a length below 0 or above it.
-
-    >>> lengths_to_mask(jnp.array([2, 0, 3]), 3).astype(int).T.tolist()
-    [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
-    """
-    lengths = check_integers("lengths", lengths)
-    num_steps = check_size("num_steps", num_steps, least=0)
-    if not isinstance(lengths, jax.core.Tracer) and lengths.size:
-        least, most = int(lengths.min()), int(lengths.max())
-        if least < 0 or most > num_steps:
-            raise ValueError(
-                f"lengths must be from 0 to num_steps = {num_steps}, got {least} to "
-                f"{most}"
-            )
-    steps = jnp.arange(num_steps)
-    steps = steps.reshape((-1,) + (1,) * lengths.ndim)
-    return steps < lengths[None].astype(steps.dtype)

@@ -9,7 +9,7 @@ from ._checks import check_flags, check_integers, check_layer
 from ._choices import Choose, sampling
 from ._eager import compiled
 from ._options import check_key, check_number, check_rate
-from ._scan import select, zeros_like
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Key, Params, State
 
 

@@ -10,9 +10,9 @@ from ._checks import check_layer, check_place_flags
 from ._known import known
 from ._numerics.precision import add_bias, dot_transposed
 from ._options import check_size, check_type
-from ._scan import select, zeros_like
 from ._spec import described
 from ._time_distributed import EmbeddingParams, embedding
+from ._tree import select, zeros_like
 from ._typing import Array, Params, Shape
 from .initializers import Initializer
 

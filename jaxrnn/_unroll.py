@@ -14,7 +14,8 @@ from ._numerics.placement import placed_like
 from ._numerics.precision import narrow, widen
 from ._options import check_bool
 from ._params import check_cell_params
-from ._scan import masked_scan, masked_step, segment_resets, select, zeros_like
+from ._scan import masked_scan, masked_step, segment_resets
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
 
 

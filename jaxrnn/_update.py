@@ -12,7 +12,7 @@ import optax
 
 from ._numerics.precision import narrow, widen
 from ._options import check_bool, check_function, check_key
-from ._scan import select
+from ._tree import select
 from ._typing import Array, Key, Params
 
 Batch = Any

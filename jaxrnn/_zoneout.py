@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell
 from ._checks import check_cell
-from ._noise import add_noise, keep, state_fields, state_sizes
+from ._noise import add_noise, keep, state_sizes
 from ._options import check_rate
-from ._scan import zeros_like
 from ._spec import described
+from ._tree import state_fields, zeros_like
 from ._typing import Array, State
 
 Kept = dict[str, Array | float]  # of each field, the share that is new

@@ -20,7 +20,7 @@ from ._choices import Choose, greedy, reads_logits, sampling
 from ._eager import compiled
 from ._numerics.most_probable import most_probable
 from ._options import check_function, check_key, check_size
-from ._scan import select
+from ._tree import select
 from ._typing import Array, ArrayLike, Key, Params, State
 from .pooling import last
 

@@ -11,8 +11,6 @@ stands in the place of T.
 """
 
 import math
-from collections.abc import Callable
-from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +25,9 @@ from ._checks import (
     check_sequence,
 )
 from ._eager import compiled
+from ._masks import Reduction, masked_mean, masked_sum, per_step, zero_where_masked
 from ._numerics.precision import accumulation_dtype
 from ._options import check_bool, check_function
-from ._scan import select, zeros_like
 from ._typing import Array, ArrayLike, Shape
 
 __all__ = [
@@ -42,32 +40,6 @@ __all__ = [
     "sigmoid_cross_entropy",
     "softmax_cross_entropy",
 ]
-
-Reduction: TypeAlias = Callable[[Array, Array | None], Array]
-
-
-def per_step(values: Array, mask: Array | None) -> Array:
-    """No reduction: ``values (T, *B)`` as they are, zero where ``mask`` is False."""
-    return _zero_where_masked(values, check_place_flags("mask", mask, values.shape))
-
-
-def masked_sum(values: Array, mask: Array | None) -> Array:
-    """Sum of ``values (T, *B)`` over the steps where ``mask`` is True, or over all."""
-    return per_step(values, mask).sum(dtype=accumulation_dtype(values.dtype))
-
-
-def masked_mean(values: Array, mask: Array | None) -> Array:
-    """Mean of ``values (T, *B)`` where ``mask`` is True, or of all; 0 if none is.
-
-    Each valid step counts the same, whatever the length of its sequence.
-
-    >>> values, mask = jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])
-    >>> float(masked_mean(values, mask))
-    2.0
-    """
-    total = masked_sum(values, mask)
-    count = values.size if mask is None else jnp.sum(mask)
-    return total / jnp.maximum(count, 1).astype(total.dtype)
 
 
 def mean_squared_error(
@@ -284,7 +256,7 @@ def _prepare(
         raise TypeError(f"{name} must be floating, got dtype {values.dtype.name}")
     mask = check_place_flags("mask", mask, values.shape[:-1])
     values = values.astype(accumulation_dtype(values.dtype))
-    return _zero_where_masked(values, mask), mask
+    return zero_where_masked(values, mask), mask
 
 
 def _targets(
@@ -305,8 +277,4 @@ def _targets(
         )
     if jnp.issubdtype(targets.dtype, jnp.complexfloating):
         raise TypeError(f"{name} must be real, got dtype {targets.dtype.name}")
-    return _zero_where_masked(targets.astype(like.dtype), mask)
-
-
-def _zero_where_masked(values: Array, mask: Array | None) -> Array:
-    return values if mask is None else select(mask, values, zeros_like(values))
+    return zero_where_masked(targets.astype(like.dtype), mask)

@@ -14,7 +14,7 @@ from ._edit_distance import edit_distance, error_rate
 from ._numerics.most_probable import most_probable
 from ._numerics.precision import accumulation_dtype
 from ._options import check_size
-from ._scan import select, zeros_like
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike
 
 __all__ = [

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from ._checks import check_features, check_floating, check_place_flags, check_sequence
 from ._numerics.precision import accumulation_dtype, add_bias, of_rank, scaled
 from ._options import check_positive, check_rate, check_size, check_type
-from ._scan import select, zeros_like
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike
 
 __all__ = [

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from ._checks import check_features, check_floating, check_place_flags, check_sequence
 from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
-from ._scan import select, zeros_like
+from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike, Key
 from .initializers import Initializer, glorot_uniform
 

@@ -16,7 +16,8 @@ IMPORT_LAYERS = [
     ["_eager"],
     ["_checks", "_numerics.most_probable"],
     ["_params"],
-    ["_numerics.precision"],
+    ["_numerics.precision", "_tree"],
+    ["_masks"],
     [
         "_numerics.activation",
         "_numerics.convolution",

@@ -1,0 +1,77 @@
+"""What a mask means, and what is done with one."""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from ._checks import check_integers, check_place_flags
+from ._numerics.precision import accumulation_dtype
+from ._options import check_size
+from ._tree import select, zeros_like
+from ._typing import Array, ArrayLike
+
+
+def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
+    """Mask of right-padded sequences.
+
+    Args:
+        lengths: int ``(*B)``, number of valid steps, from 0, which masks a row
+            entirely, to T. Under ``jax.jit``, where values are not known, those outside
+            are taken for the nearest of these.
+        num_steps: T, the padded length.
+
+    Returns:
+        bool ``(T, *B)``, True at the first ``lengths`` steps.
+
+    Raises:
+        TypeError: ``lengths`` are not integers, or ``num_steps`` is not an int.
+        ValueError: ``num_steps`` is below 0, or a length below 0 or above it.
+
+    >>> lengths_to_mask(jnp.array([2, 0, 3]), 3).astype(int).T.tolist()
+    [[1, 1, 0], [0, 0, 0], [1, 1, 1]]
+    """
+    lengths = check_integers("lengths", lengths)
+    num_steps = check_size("num_steps", num_steps, least=0)
+    if not isinstance(lengths, jax.core.Tracer) and lengths.size:
+        least, most = int(lengths.min()), int(lengths.max())
+        if least < 0 or most > num_steps:
+            raise ValueError(
+                f"lengths must be from 0 to num_steps = {num_steps}, got {least} to "
+                f"{most}"
+            )
+    steps = jnp.arange(num_steps)
+    steps = steps.reshape((-1,) + (1,) * lengths.ndim)
+    return steps < lengths[None].astype(steps.dtype)
+
+
+Reduction: TypeAlias = Callable[[Array, Array | None], Array]
+
+
+def per_step(values: Array, mask: Array | None) -> Array:
+    """No reduction: ``values (T, *B)`` as they are, zero where ``mask`` is False."""
+    return zero_where_masked(values, check_place_flags("mask", mask, values.shape))
+
+
+def masked_sum(values: Array, mask: Array | None) -> Array:
+    """Sum of ``values (T, *B)`` over the steps where ``mask`` is True, or over all."""
+    return per_step(values, mask).sum(dtype=accumulation_dtype(values.dtype))
+
+
+def masked_mean(values: Array, mask: Array | None) -> Array:
+    """Mean of ``values (T, *B)`` where ``mask`` is True, or of all; 0 if none is.
+
+    Each valid step counts the same, whatever the length of its sequence.
+
+    >>> values, mask = jnp.array([1.0, 3.0, jnp.nan]), jnp.array([True, True, False])
+    >>> float(masked_mean(values, mask))
+    2.0
+    """
+    total = masked_sum(values, mask)
+    count = values.size if mask is None else jnp.sum(mask)
+    return total / jnp.maximum(count, 1).astype(total.dtype)
+
+
+def zero_where_masked(values: Array, mask: Array | None) -> Array:
+    return values if mask is None else select(mask, values, zeros_like(values))
