@@ -74,10 +74,10 @@ from ._cells.slstm import slstm as slstm
 from ._connections import HighwayParams as HighwayParams
 from ._connections import highway as highway
 from ._connections import residual as residual
+from ._descriptions.from_spec import from_spec as from_spec
 from ._dropout import dropout as dropout
 from ._dropout import weight_drop as weight_drop
 from ._export import register_types as _register_types
-from ._from_spec import from_spec as from_spec
 from ._gradient_by_lag import gradient_by_lag as gradient_by_lag
 from ._influence import Influence as Influence
 from ._influence import dense_influence as dense_influence

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import Cell
-from ._known import known
+from ._descriptions.known import known
 from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, State
 from ._unroll import hoisted, naming_forward_mode, prepare

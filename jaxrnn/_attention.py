@@ -15,11 +15,11 @@ from ._checks import (
     check_flags,
     check_sequence,
 )
+from ._descriptions.spec import Described, Spec, described_in
 from ._eager import compiled
 from ._noise import draw_noise
 from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
-from ._spec import Described, Spec, described_in
 from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Shape, State
 from ._unroll import unroll

@@ -18,7 +18,7 @@ function gets and returns; the argument names are part of the contract.
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ._spec import Described, Spec
+from ._descriptions.spec import Described, Spec
 from ._typing import (
     Array,
     ArrayLike,

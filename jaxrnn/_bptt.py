@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ._base import Cell
 from ._checks import check_like
-from ._known import known
+from ._descriptions.known import known
 from ._options import check_size
 from ._plan import fast_plan, small_plan
 from ._reverse_mode import (

@@ -14,9 +14,9 @@ from ._checks import (
     check_place_flags,
     check_sequence,
 )
+from ._descriptions.spec import described
 from ._numerics.precision import add_bias, dot
 from ._options import check_size, check_type
-from ._spec import described
 from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape
 from .initializers import Initializer, drawn, glorot_uniform

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from ._base import Layer
 from ._checks import check_array, check_layer, leaf_name
+from ._descriptions.spec import described
 from ._options import check_bool, check_names, check_rate, split_key
-from ._spec import described
 from ._typing import Array, Key, Params
 
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jax
 from jax.extend import core
 
-from ._captured import held_values
+from ._descriptions.captured import held_values
 
 # JAX warns of this function: under jit, nothing may compute something else. Here only
 # the time to trace depends on it. A program within a program takes half as long again.

@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
 from ._checks import check_array, check_cell, check_like
-from ._known import known
+from ._descriptions.known import known
+from ._descriptions.spec import described
 from ._noise import draw_noise
 from ._options import check_key, check_shape, split_key
 from ._params import check_cell_params
-from ._spec import described
 from ._stack import entries
 from ._tree import select, zeros_like
 from ._typing import Array, Params, State

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, Derived, Noise
 from ._checks import check_cell
+from ._descriptions.spec import described
 from ._numerics.precision import widen
-from ._spec import described
 from ._tree import zeros_like
 from ._typing import Array, Params, State
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, Derived
 from ._checks import check_cell
+from ._descriptions.spec import described
 from ._options import check_size
-from ._spec import described
 from ._typing import Array, Params
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell
-from ._captured import holds_tracer
 from ._checks import kind_of_tree
+from ._descriptions.captured import holds_tracer
 from ._numerics.placement import is_placed
 from ._typing import Params, Shape
 

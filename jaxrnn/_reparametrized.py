@@ -6,7 +6,7 @@ import jax
 
 from ._base import Adjoint, Cell, Derived
 from ._checks import check_cell, check_like
-from ._spec import described
+from ._descriptions.spec import described
 from ._typing import Params, Shape, State
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from . import _row_by_row
 from ._base import Adjoint, Cell
-from ._captured import holds_tracer
 from ._checks import check_cell
+from ._descriptions.captured import holds_tracer
 from ._eager import compiled
 from ._numerics.placement import is_placed
 from ._plan import Plan, Size, without_gradient

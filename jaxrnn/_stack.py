@@ -7,8 +7,8 @@ import jax.numpy as jnp
 
 from ._base import Layer
 from ._checks import check_array, check_layer
+from ._descriptions.spec import described
 from ._options import split_key
-from ._spec import described
 from ._typing import Array
 
 

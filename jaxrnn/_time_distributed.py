@@ -17,13 +17,13 @@ from ._checks import (
     check_place_flags,
     check_sequence,
 )
-from ._known import known
+from ._descriptions.known import known
+from ._descriptions.spec import described
 from ._numerics.normalized import normalized
 from ._numerics.placement import placement_of
 from ._numerics.precision import accumulation_dtype, add_bias, dot, scaled, widen
 from ._options import check_positive, check_size
 from ._params import check_params, template_of
-from ._spec import described
 from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Key, Params, Shape
 from .initializers import Initializer, drawn, glorot_uniform

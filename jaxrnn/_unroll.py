@@ -8,8 +8,8 @@ from jax import lax
 
 from ._base import Cell
 from ._checks import check_cell, check_flags, check_like, check_sequence
+from ._descriptions.known import known
 from ._eager import compiled
-from ._known import known
 from ._numerics.placement import placed_like
 from ._numerics.precision import narrow, widen
 from ._options import check_bool

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ._base import Cell, UnrollFn
+from ._descriptions.spec import described
 from ._eager import compiled
 from ._options import check_function, check_size
-from ._spec import described
 from ._typing import Array, Params, State
 from ._unroll import Sequence, hoisted, prepare, unroll_sequence
 

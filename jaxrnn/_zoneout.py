@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell
 from ._checks import check_cell
+from ._descriptions.spec import described
 from ._noise import add_noise, keep, state_sizes
 from ._options import check_rate
-from ._spec import described
 from ._tree import state_fields, zeros_like
 from ._typing import Array, State
 

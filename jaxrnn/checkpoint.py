@@ -20,8 +20,8 @@ import safetensors
 import safetensors.numpy
 
 from ._base import Cell, Layer
+from ._descriptions.from_spec import differences, plain_spec
 from ._files import write_whole
-from ._from_spec import differences, plain_spec
 from ._leaves import (
     ARRAY,
     NATIVE,

@@ -16,10 +16,10 @@ import jax.numpy as jnp
 from jax.nn import initializers
 
 from ._checks import check_floating
-from ._known import known
+from ._descriptions.known import known
+from ._descriptions.spec import described
 from ._numerics.precision import accumulation_dtype
 from ._options import check_function, check_key, check_shape, check_size
-from ._spec import described
 from ._typing import Array, DTypeLike, Key, Shape
 
 Initializer: TypeAlias = Callable[[Key, Shape, DTypeLike], Array]

@@ -54,11 +54,11 @@ from ._attention import (
 )
 from ._base import Cell, Layer
 from ._checks import check_cell, check_flags, check_layer
+from ._descriptions.spec import Described, Spec, described
 from ._eager import compiled
 from ._layers import layer
 from ._numerics.precision import add_bias, dot
 from ._scheduled_sampling import scheduled_sampling
-from ._spec import Described, Spec, described
 from ._stack import stack
 from ._time_distributed import DenseParams
 from ._tree import select, state_fields, zeros_like

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_floating, check_kernel
+from .._descriptions.spec import described
 from .._numerics.convolution import convolve, convolve_transposed, kernel_sum
 from .._numerics.precision import accumulation_dtype, leading_sum
 from .._options import check_key, check_shape, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
 from .conv_lstm import conv_project

@@ -34,6 +34,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_floating
+from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
     Product,
@@ -46,7 +47,6 @@ from .._numerics.precision import (
     scaled,
 )
 from .._options import check_finite, check_key, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 from .lstm import LSTMState, lstm_initial_state, lstm_project

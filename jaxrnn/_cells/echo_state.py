@@ -16,10 +16,10 @@ import jax.numpy as jnp
 
 from .._base import Cell
 from .._checks import check_floating
+from .._descriptions.spec import described
 from .._numerics.activation import Activation
 from .._numerics.precision import accumulation_dtype
 from .._options import check_key, check_positive, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from .elman import ElmanParams
 from .leaky_integrator import leaky_integrator

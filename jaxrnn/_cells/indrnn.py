@@ -26,6 +26,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_floating
+from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, kept_of
 from .._numerics.precision import (
     accumulation_dtype,
@@ -36,7 +37,6 @@ from .._numerics.precision import (
     scaled,
 )
 from .._options import check_key, check_shape, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform
 from .elman import ElmanResidual, elman_project

@@ -29,6 +29,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_floating
+from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, identity, kept_of
 from .._numerics.precision import (
     Product,
@@ -40,7 +41,6 @@ from .._numerics.precision import (
     outer_sum,
 )
 from .._options import check_key, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform
 from .elman import elman_initial_state, elman_project

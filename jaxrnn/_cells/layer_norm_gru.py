@@ -37,6 +37,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_features
+from .._descriptions.spec import described
 from .._numerics.normalized import Normalized, normalized, normalized_transposed
 from .._numerics.precision import (
     Product,
@@ -49,7 +50,6 @@ from .._numerics.precision import (
     scaled,
 )
 from .._options import check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .gru import gates_and_candidate, gru_init, gru_initial_state

@@ -41,6 +41,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_features
+from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.normalized import Normalized, normalized, normalized_transposed
 from .._numerics.precision import (
@@ -54,7 +55,6 @@ from .._numerics.precision import (
     scaled,
 )
 from .._options import check_finite, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .lstm import CANDIDATE, NUM_GATES, LSTMState, lstm_init, lstm_initial_state

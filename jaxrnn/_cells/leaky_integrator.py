@@ -27,10 +27,10 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_activation
+from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, kept_of
 from .._numerics.precision import Product, add_bias, dot, dot_in_loop, dot_transposed
 from .._options import check_positive, check_size
-from .._spec import described
 from .._typing import Array
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .elman import (

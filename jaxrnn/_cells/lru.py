@@ -33,7 +33,8 @@ from jax import lax
 
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating
-from .._known import known
+from .._descriptions.known import known
+from .._descriptions.spec import described
 from .._numerics.precision import (
     accumulation_dtype,
     dot,
@@ -44,7 +45,6 @@ from .._numerics.precision import (
     scaled,
 )
 from .._options import check_key, check_rate, check_shape, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, per_gate
 

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_features, check_floating
+from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
     Product,
@@ -51,7 +52,6 @@ from .._numerics.precision import (
     scaled,
 )
 from .._options import check_finite, check_key, check_positive, check_shape, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 

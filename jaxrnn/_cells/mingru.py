@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_activation, check_features, check_floating
+from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, identity, kept_of
 from .._numerics.precision import (
     accumulation_dtype,
@@ -41,7 +42,6 @@ from .._numerics.precision import (
     outer_sum,
 )
 from .._options import check_key, check_shape, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
 

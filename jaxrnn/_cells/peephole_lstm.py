@@ -39,6 +39,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
+from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
     add_bias,
@@ -50,7 +51,6 @@ from .._numerics.precision import (
     outer_sum,
 )
 from .._options import check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .lstm import (

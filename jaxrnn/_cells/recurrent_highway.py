@@ -31,6 +31,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_floating
+from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
     accumulation_dtype,
@@ -42,7 +43,6 @@ from .._numerics.precision import (
     outer_sum,
 )
 from .._options import check_key, check_shape, check_size
-from .._spec import described
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
 from .elman import elman_project

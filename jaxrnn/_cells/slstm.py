@@ -48,6 +48,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
+from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
     accumulation_dtype,
@@ -57,7 +58,6 @@ from .._numerics.precision import (
     dot_transposed,
 )
 from .._options import check_bool, check_shape, check_size
-from .._spec import described
 from .._typing import Array, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .lstm import NUM_GATES, LSTMParams, lstm_accumulate, lstm_init, lstm_project

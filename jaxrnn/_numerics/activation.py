@@ -6,7 +6,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
-from .._known import known
+from .._descriptions.known import known
 from .._typing import Array
 
 Activation: TypeAlias = Callable[[Array], Array]

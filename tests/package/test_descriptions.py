@@ -14,8 +14,8 @@ from layer_cases import LAYERS
 
 import jaxrnn
 from jaxrnn import seq2seq
-from jaxrnn._from_spec import differences
-from jaxrnn._spec import FACTORIES
+from jaxrnn._descriptions.from_spec import differences
+from jaxrnn._descriptions.spec import FACTORIES
 
 WRAPPED = {
     "zoneout": lambda: jaxrnn.zoneout(jaxrnn.lstm(5), 0.1, cell_rate=0.2),

@@ -9,10 +9,10 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
 
 # A module imports from rows above its own only (docs/design.md, "Import layers").
 IMPORT_LAYERS = [
-    ["_export", "_files", "_known", "_leaves", "_typing"],
-    ["_arguments", "_options"],
-    ["_spec", "_numerics.placement", "_numerics.tuning", "_rows"],
-    ["_base", "_captured", "_from_spec", "_plan"],
+    ["_export", "_files", "_descriptions.known", "_leaves", "_typing"],
+    ["_descriptions.arguments", "_options"],
+    ["_descriptions.spec", "_numerics.placement", "_numerics.tuning", "_rows"],
+    ["_base", "_descriptions.captured", "_descriptions.from_spec", "_plan"],
     ["_eager"],
     ["_checks", "_numerics.most_probable"],
     ["_params"],

@@ -12,7 +12,7 @@ from jax import export
 from layer_cases import LAYERS
 
 import jaxrnn
-from jaxrnn._captured import holds_tracer
+from jaxrnn._descriptions.captured import holds_tracer
 
 
 @models

@@ -13,9 +13,9 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 
-from ._arguments import Partial, UndescribableError, canonical, code, pack, same, unpack
-from ._known import name_of, public_name, register
-from ._options import check_option
+from .._options import check_option
+from .arguments import Partial, UndescribableError, canonical, code, pack, same, unpack
+from .known import name_of, public_name, register
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -15,8 +15,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from ._known import name_of
-from ._spec import spec_of
+from .known import name_of
+from .spec import spec_of
 
 # Functions of these packages read no state that users change.
 _LIBRARIES = ("jax", "jaxlib", "jaxrnn", "numpy", "optax", "builtins", "functools")

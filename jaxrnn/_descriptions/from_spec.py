@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ._known import FUNCTIONS
-from ._spec import FACTORIES, SIGNATURES, Spec, plain, spec_of
+from .known import FUNCTIONS
+from .spec import FACTORIES, SIGNATURES, Spec, plain, spec_of
 
 
 def plain_spec(name: str, value: Any) -> Any:

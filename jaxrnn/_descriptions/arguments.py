@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from ._known import FUNCTIONS, name_of
+from .known import FUNCTIONS, name_of
 
 
 class UndescribableError(Exception):

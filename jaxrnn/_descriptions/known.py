@@ -53,12 +53,10 @@ for _path, (_module, _names) in _NAMED.items():
 
 
 def public_name(function: Callable[..., Any]) -> str:
-    """The path by which users import a function: private modules are left out."""
-    parts = function.__module__.split(".")
-    public = [part for part in parts if not part.startswith("_")]
-    if any(part.startswith("_") for part in parts):
-        public = public[:1]  # jaxrnn._cells.lstm.lstm is jaxrnn.lstm
-    return ".".join([*public, function.__name__])
+    """The path by which users import a function: it ends before a private module."""
+    # jaxrnn._cells.lstm.lstm is jaxrnn.lstm.
+    public = function.__module__.split("._")[0]
+    return f"{public}.{function.__name__}"
 
 
 def name_of(function: Any) -> str | None:
