@@ -28,6 +28,17 @@ from ._base import UnrollFn as UnrollFn
 from ._bptt import bptt as bptt
 from ._bptt import unroll_bptt as unroll_bptt
 from ._bptt import unroll_chunked as unroll_chunked
+from ._cell_wrappers.learned_state import LearnedStateParams as LearnedStateParams
+from ._cell_wrappers.learned_state import learned_state as learned_state
+from ._cell_wrappers.multihead import multihead as multihead
+from ._cell_wrappers.outputs import all_states as all_states
+from ._cell_wrappers.outputs import at_lengths as at_lengths
+from ._cell_wrappers.outputs import no_outputs as no_outputs
+from ._cell_wrappers.outputs import with_initial as with_initial
+from ._cell_wrappers.recurrent_dropout import candidate_dropout as candidate_dropout
+from ._cell_wrappers.recurrent_dropout import recurrent_dropout as recurrent_dropout
+from ._cell_wrappers.reparametrized import reparametrized as reparametrized
+from ._cell_wrappers.zoneout import zoneout as zoneout
 from ._cells.antisymmetric import antisymmetric as antisymmetric
 from ._cells.conv_gru import conv_gru as conv_gru
 from ._cells.conv_lstm import conv_lstm as conv_lstm
@@ -86,18 +97,8 @@ from ._layers import BidirectionalParams as BidirectionalParams
 from ._layers import BidirectionalState as BidirectionalState
 from ._layers import bidirectional as bidirectional
 from ._layers import layer as layer
-from ._learned_state import LearnedStateParams as LearnedStateParams
-from ._learned_state import learned_state as learned_state
 from ._masks import lengths_to_mask as lengths_to_mask
-from ._multihead import multihead as multihead
 from ._numerics.precision import cast as cast
-from ._recurrent_dropout import candidate_dropout as candidate_dropout
-from ._recurrent_dropout import recurrent_dropout as recurrent_dropout
-from ._reparametrized import reparametrized as reparametrized
-from ._returned import all_states as all_states
-from ._returned import at_lengths as at_lengths
-from ._returned import no_outputs as no_outputs
-from ._returned import with_initial as with_initial
 from ._ridge import ridge_readout as ridge_readout
 from ._rtrl import RTRLCarry as RTRLCarry
 from ._rtrl import rtrl as rtrl
@@ -115,7 +116,6 @@ from ._time_distributed import embedding as embedding
 from ._time_distributed import layer_norm as layer_norm
 from ._unroll import unroll as unroll
 from ._unroll_with import unroll_with as unroll_with
-from ._zoneout import zoneout as zoneout
 
 __all__ = [
     "Adjoint",

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer
+from ._cell_wrappers.noise import draw_noise
 from ._checks import (
     check_array,
     check_cell,
@@ -17,7 +18,6 @@ from ._checks import (
 )
 from ._descriptions.spec import Described, Spec, described_in
 from ._eager import compiled
-from ._noise import draw_noise
 from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
 from ._tree import select, zeros_like

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
 from ._bptt import unroll_bptt
+from ._cell_wrappers.noise import draw_noise
 from ._checks import check_array, check_cell, check_like
 from ._descriptions.known import known
 from ._descriptions.spec import described
-from ._noise import draw_noise
 from ._options import check_key, check_shape, split_key
 from ._params import check_cell_params
 from ._stack import entries

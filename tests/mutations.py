@@ -206,7 +206,7 @@ MISTAKES = [
     ),
     Mistake(
         "zoneout: the rates of h and c are exchanged",
-        "_zoneout.py",
+        "_cell_wrappers/zoneout.py",
         "rates = {field: rate for field, rate in named.items() if rate}",
         'rates = {field: r for field, r in zip("ch", named.values()) if r}',
         "cell_wrappers",

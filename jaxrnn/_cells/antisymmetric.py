@@ -18,10 +18,10 @@ up for what the steps add. Backward it is the integrator of
 import jax.numpy as jnp
 
 from .._base import Cell
+from .._cell_wrappers.reparametrized import reparametrized
 from .._descriptions.spec import described
 from .._numerics.activation import Activation
 from .._options import check_positive, check_rate
-from .._reparametrized import reparametrized
 from ..initializers import Initializer, glorot_uniform, orthogonal
 from .elman import ElmanParams
 from .leaky_integrator import integrator

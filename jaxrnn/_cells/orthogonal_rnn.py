@@ -19,11 +19,11 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Cell
+from .._cell_wrappers.reparametrized import reparametrized
 from .._descriptions.known import known
 from .._descriptions.spec import described
 from .._numerics.activation import Activation
 from .._numerics.precision import accumulation_dtype
-from .._reparametrized import reparametrized
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform
 from .elman import ElmanParams, elman

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell, Noise
-from ._checks import check_cell, check_integers, check_like
-from ._descriptions.spec import described
-from ._tree import zeros_like
-from ._typing import Array, ArrayLike, Params, State
+from .._base import Adjoint, Cell, Noise
+from .._checks import check_cell, check_integers, check_like
+from .._descriptions.spec import described
+from .._tree import zeros_like
+from .._typing import Array, ArrayLike, Params, State
 
 
 @described

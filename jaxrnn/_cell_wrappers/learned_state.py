@@ -5,12 +5,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell, Derived, Noise
-from ._checks import check_cell
-from ._descriptions.spec import described
-from ._numerics.precision import widen
-from ._tree import zeros_like
-from ._typing import Array, Params, State
+from .._base import Adjoint, Cell, Derived, Noise
+from .._checks import check_cell
+from .._descriptions.spec import described
+from .._numerics.precision import widen
+from .._tree import zeros_like
+from .._typing import Array, Params, State
 
 
 class LearnedStateParams(NamedTuple):

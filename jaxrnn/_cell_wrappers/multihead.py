@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell, Derived
-from ._checks import check_cell
-from ._descriptions.spec import described
-from ._options import check_size
-from ._typing import Array, Params
+from .._base import Adjoint, Cell, Derived
+from .._checks import check_cell
+from .._descriptions.spec import described
+from .._options import check_size
+from .._typing import Array, Params
 
 
 @described

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import jax
 
-from ._base import Adjoint, Cell, Derived
-from ._checks import check_cell, check_like
-from ._descriptions.spec import described
-from ._typing import Params, Shape, State
+from .._base import Adjoint, Cell, Derived
+from .._checks import check_cell, check_like
+from .._descriptions.spec import described
+from .._typing import Params, Shape, State
 
 
 @described

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell, DrawFn, Noise
-from ._checks import check_sequence
-from ._tree import state_fields
-from ._typing import Array, ArrayLike, Key, Params, Residual, Shape
+from .._base import Adjoint, Cell, DrawFn, Noise
+from .._checks import check_sequence
+from .._tree import state_fields
+from .._typing import Array, ArrayLike, Key, Params, Residual, Shape
 
 
 def training(cell: Cell) -> Cell:

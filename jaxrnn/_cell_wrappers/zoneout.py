@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell
-from ._checks import check_cell
-from ._descriptions.spec import described
-from ._noise import add_noise, keep, state_sizes
-from ._options import check_rate
-from ._tree import state_fields, zeros_like
-from ._typing import Array, State
+from .._base import Adjoint, Cell
+from .._checks import check_cell
+from .._descriptions.spec import described
+from .._options import check_rate
+from .._tree import state_fields, zeros_like
+from .._typing import Array, State
+from .noise import add_noise, keep, state_sizes
 
 Kept = dict[str, Array | float]  # of each field, the share that is new
 

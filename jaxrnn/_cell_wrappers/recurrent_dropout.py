@@ -6,13 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ._base import Adjoint, Cell
-from ._checks import check_cell
-from ._descriptions.spec import described
-from ._noise import NoisyResidual, add_noise, keep, state_sizes
-from ._numerics.precision import dot_in_loop, dot_transposed
-from ._options import check_bool, check_rate
-from ._typing import Array, Params, Residual
+from .._base import Adjoint, Cell
+from .._checks import check_cell
+from .._descriptions.spec import described
+from .._numerics.precision import dot_in_loop, dot_transposed
+from .._options import check_bool, check_rate
+from .._typing import Array, Params, Residual
+from .noise import NoisyResidual, add_noise, keep, state_sizes
 
 
 @described
