@@ -27,11 +27,12 @@ from contestants import SHAPES, Shape, problem, train_step
 from measure import compiled, in_turns
 
 import jaxrnn
-from jaxrnn import _plan, _reverse_mode
 from jaxrnn._cells.lstm import LSTMResidual
 from jaxrnn._numerics import precision
 from jaxrnn._numerics.precision import dot
-from jaxrnn._unroll import prepare
+from jaxrnn._unrolls import plan as plans
+from jaxrnn._unrolls import reverse_mode
+from jaxrnn._unrolls.arguments import prepare
 
 NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1", "wide"]
 SHAPES = SHAPES | {
@@ -77,9 +78,9 @@ def planned(cell, change):
 
     def run(params, xs, state):
         sequence = prepare(cell, params, xs, state, None, None, False)
-        size = _reverse_mode.size_of(cell, params, sequence)
-        plan = change(_plan.fast_plan(size), len(xs))
-        return _reverse_mode._unroll(cell, plan, False, params, sequence)
+        size = plans.size_of(cell, params, sequence)
+        plan = change(plans.fast_plan(size), len(xs))
+        return reverse_mode._unroll(cell, plan, False, params, sequence)
 
     return run
 
@@ -87,9 +88,9 @@ def planned(cell, change):
 def in_chunks(cell):
     def run(params, xs, state):
         sequence = prepare(cell, params, xs, state, None, None, False)
-        size = _reverse_mode.size_of(cell, params, sequence)
-        plan = _plan.fast_plan(size)._replace(recompute=True)
-        return _reverse_mode.forward(cell, plan, False, params, sequence)[0]
+        size = plans.size_of(cell, params, sequence)
+        plan = plans.fast_plan(size)._replace(recompute=True)
+        return reverse_mode.forward(cell, plan, False, params, sequence)[0]
 
     return run
 
@@ -155,7 +156,7 @@ def main():
         alternatives = {
             "transpose": (precision, "TRANSPOSED", 0),
             "columns": (precision, "columns_to_add", lambda rows, matrix: 0),
-            "rows": (_plan, "LOOPS_ARE_KERNELS", False),
+            "rows": (plans, "LOOPS_ARE_KERNELS", False),
         }
         for key, other in alternatives.items():
             with without(*other):

@@ -18,16 +18,12 @@ from . import seq2seq as seq2seq
 from . import testing as testing
 from . import train as train
 from . import truncated as truncated
-from ._associative import unroll_associative as unroll_associative
 from ._base import Adjoint as Adjoint
 from ._base import Cell as Cell
 from ._base import Derived as Derived
 from ._base import Layer as Layer
 from ._base import Noise as Noise
 from ._base import UnrollFn as UnrollFn
-from ._bptt import bptt as bptt
-from ._bptt import unroll_bptt as unroll_bptt
-from ._bptt import unroll_chunked as unroll_chunked
 from ._cell_wrappers.learned_state import LearnedStateParams as LearnedStateParams
 from ._cell_wrappers.learned_state import learned_state as learned_state
 from ._cell_wrappers.multihead import multihead as multihead
@@ -114,8 +110,12 @@ from ._time_distributed import LayerNormParams as LayerNormParams
 from ._time_distributed import dense as dense
 from ._time_distributed import embedding as embedding
 from ._time_distributed import layer_norm as layer_norm
-from ._unroll import unroll as unroll
-from ._unroll_with import unroll_with as unroll_with
+from ._unrolls.associative import unroll_associative as unroll_associative
+from ._unrolls.bptt import bptt as bptt
+from ._unrolls.bptt import unroll_bptt as unroll_bptt
+from ._unrolls.bptt import unroll_chunked as unroll_chunked
+from ._unrolls.rematerialized import unroll_with as unroll_with
+from ._unrolls.unroll import unroll as unroll
 
 __all__ = [
     "Adjoint",

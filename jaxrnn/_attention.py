@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer
-from ._cell_wrappers.noise import draw_noise
 from ._checks import (
     check_array,
     check_cell,
@@ -22,7 +21,8 @@ from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
 from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Shape, State
-from ._unroll import unroll
+from ._unrolls.arguments import draw_noise
+from ._unrolls.unroll import unroll
 from .initializers import glorot_uniform
 
 InitAttention: TypeAlias = Callable[[Key, int, int, DTypeLike | None], Params]

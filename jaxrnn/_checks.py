@@ -3,12 +3,14 @@
 Each raises while tracing and names the argument, what was expected and what came.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ._base import Cell, Layer
+from ._base import Adjoint, Cell, Layer
 from ._options import check_size
 from ._typing import Array, ArrayLike, DTypeLike, Shape, State
 
@@ -256,3 +258,29 @@ def check_like(name: str, tree: State, expected: State) -> State:
                 f"{where} must have dtype {like.dtype.name}, got {leaf.dtype.name}"
             )
     return tree
+
+
+@contextlib.contextmanager
+def naming_forward_mode() -> Iterator[None]:
+    """Says where to go if a backward pass derived by hand meets forward mode."""
+    try:
+        yield
+    except TypeError as error:
+        if "forward-mode" not in str(error):
+            raise
+        raise TypeError(
+            "unroll_fn must allow forward-mode differentiation (jvp) here, got one "
+            "with a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
+            "layer, or call jaxrnn.unroll"
+        ) from error
+
+
+def adjoint_of(cell: Cell) -> Adjoint:
+    """Its adjoint; ValueError where it has none."""
+    check_cell("cell", cell)
+    if cell.adjoint is None:
+        raise ValueError(
+            "cell must have an adjoint for the hand-derived backward pass, got "
+            "cell.adjoint = None: use jaxrnn.unroll, which jax.grad differentiates"
+        )
+    return cell.adjoint

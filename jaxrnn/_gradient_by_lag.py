@@ -25,10 +25,11 @@ from jax import lax
 from ._base import Cell
 from ._checks import check_like
 from ._eager import compiled
+from ._gradients.transition import entering_states, transition
 from ._numerics.precision import narrow, widen
 from ._tree import zeros_like
 from ._typing import ArrayLike, Params, State
-from ._unroll import Sequence, batch_shape, entering_states, prepare, transition
+from ._unrolls.arguments import Sequence, batch_shape, prepare
 
 
 def no_observation(dstates: State) -> None:

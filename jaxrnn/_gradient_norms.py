@@ -15,9 +15,9 @@ from ._eager import compiled
 from ._gradient_by_lag import scan_by_lag
 from ._numerics.precision import accumulation_dtype
 from ._rows import flat, over_rows
-from ._scan import masked_step
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import Sequence, batch_shape, prepare
+from ._unrolls.arguments import Sequence, batch_shape, prepare
+from ._unrolls.masked_scan import masked_step
 
 
 class StateGradientNorms(NamedTuple):

@@ -8,11 +8,12 @@ from jax.flatten_util import ravel_pytree
 
 from ._base import Cell
 from ._eager import compiled
+from ._gradients.transition import entering_states, transition
 from ._options import check_size
 from ._rows import flat, over_rows
-from ._scan import masked_scan
 from ._typing import Array, ArrayLike, Params, State
-from ._unroll import Sequence, batch_shape, entering_states, prepare, transition
+from ._unrolls.arguments import Sequence, batch_shape, prepare
+from ._unrolls.masked_scan import masked_scan
 from .initializers import orthogonal
 
 

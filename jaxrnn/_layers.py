@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from ._base import Cell, Layer, LayerStepFn, UnrollFn
-from ._bptt import unroll_bptt
-from ._cell_wrappers.noise import draw_noise
 from ._checks import check_array, check_cell, check_like
 from ._descriptions.known import known
 from ._descriptions.spec import described
@@ -17,7 +15,9 @@ from ._params import check_cell_params
 from ._stack import entries
 from ._tree import select, zeros_like
 from ._typing import Array, Params, State
-from ._unroll import batch_shape, unroll
+from ._unrolls.arguments import batch_shape, draw_noise
+from ._unrolls.bptt import unroll_bptt
+from ._unrolls.unroll import unroll
 
 
 @described

@@ -31,10 +31,11 @@ from ._influence import Influence, dense_influence, influence_for
 from ._numerics.precision import narrow, widen
 from ._options import check_shape
 from ._params import check_cell_params
-from ._scan import masked_step
 from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, Params, Shape, State
-from ._unroll import prepare, unroll
+from ._unrolls.arguments import prepare
+from ._unrolls.masked_scan import masked_step
+from ._unrolls.unroll import unroll
 
 
 class RTRLCarry(NamedTuple):

@@ -9,8 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._associative import unroll_associative
-from ._bptt import bptt
 from ._cell_problem import (
     DIFFERENCES,
     SEQUENCE,
@@ -22,7 +20,10 @@ from ._cell_problem import (
 )
 from ._finite_differences import directional_derivatives
 from ._typing import Array
-from ._unroll import batch_shape, unroll
+from ._unrolls.arguments import batch_shape
+from ._unrolls.associative import unroll_associative
+from ._unrolls.bptt import bptt
+from ._unrolls.unroll import unroll
 
 RESULTS = ("state", "ys", "dparams", "dxs", "dstate0")
 

@@ -16,8 +16,9 @@ from ._cell_problem import (
     quick_jit,
     random_like,
 )
+from ._gradients.transition import entering_states
 from ._typing import Array, Params, State
-from ._unroll import Sequence, batch_shape, entering_states
+from ._unrolls.arguments import Sequence, batch_shape
 
 
 def adjoint_of(problem: Problem) -> Adjoint:

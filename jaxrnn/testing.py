@@ -26,7 +26,7 @@ from ._cell_properties import PROPERTIES
 from ._checks import check_cell as _check_is_cell
 from ._checks import check_size
 from ._typing import Params
-from ._unroll import unroll
+from ._unrolls.unroll import unroll
 
 __all__ = ["LeafError", "Report", "cell_properties", "check_cell"]
 

@@ -7,25 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell, DrawFn, Noise
-from .._checks import check_sequence
 from .._tree import state_fields
-from .._typing import Array, ArrayLike, Key, Params, Residual, Shape
+from .._typing import Array, Key, Params, Residual, Shape
 
 
 def training(cell: Cell) -> Cell:
     """What runs where noise is drawn."""
     return cell if cell.noise is None else cell.noise.cell
-
-
-def draw_noise(
-    cell: Cell, params: Params, xs: ArrayLike, key: Key | None
-) -> tuple[Cell, ArrayLike]:
-    """The cell and the inputs for a run with this key; those given if it is None."""
-    if key is None or cell.noise is None:
-        return cell, xs
-    inputs = check_sequence("xs", xs)
-    noise = cell.noise.draw(key, params, inputs.shape[:-1])
-    return cell.noise.cell, jnp.concatenate([inputs, noise.astype(inputs.dtype)], -1)
 
 
 def keep(key: Key, rate: float, shape: Shape, *, variational: bool) -> Array:

@@ -21,9 +21,9 @@ from cases import (
 from covering import combinations
 
 import jaxrnn
-from jaxrnn import _reverse_mode
-from jaxrnn._plan import Plan
-from jaxrnn._unroll import prepare
+from jaxrnn._unrolls import reverse_mode
+from jaxrnn._unrolls.arguments import prepare
+from jaxrnn._unrolls.plan import Plan
 
 REVERSE = {"forward": False, "reverse": True}
 RECOMPUTE = {"keep": False, "recompute": True}
@@ -36,7 +36,7 @@ def unroll_by(plan):
 
     def unroll(cell, params, xs, state=None, *, mask=None, resets=None, reverse=False):
         sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-        return _reverse_mode._unroll(cell, plan, reverse, params, sequence)
+        return reverse_mode._unroll(cell, plan, reverse, params, sequence)
 
     return unroll
 

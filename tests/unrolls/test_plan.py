@@ -8,11 +8,11 @@ import pytest
 from cases import assert_close, random_normal
 
 import jaxrnn
-from jaxrnn import _plan
 from jaxrnn._numerics.precision import dot, dot_in_loop
-from jaxrnn._plan import Plan, Size, fast_plan, small_plan, without_gradient
+from jaxrnn._unrolls import plan as plans
+from jaxrnn._unrolls.plan import Plan, Size, fast_plan, small_plan, without_gradient
 
-cpu_only = pytest.mark.skipif(not _plan.on_cpu(), reason="a rule for CPUs")
+cpu_only = pytest.mark.skipif(not plans.on_cpu(), reason="a rule for CPUs")
 
 
 def size(num_steps, rows, width, state_size=None):
@@ -47,12 +47,12 @@ def test_the_default_chunk_is_near_the_square_root():
 
 
 def test_elsewhere_a_run_is_one_scan_of_several_steps_an_iteration(monkeypatch):
-    monkeypatch.setattr(_plan, "on_cpu", lambda: False)
+    monkeypatch.setattr(plans, "on_cpu", lambda: False)
     for each in (size(1000, 2, 64), size(135, 20, 2600)):
         plan = fast_plan(each)
-        assert plan == Plan(each.num_steps, recompute=False, unroll=_plan.UNROLL)
+        assert plan == Plan(each.num_steps, recompute=False, unroll=plans.UNROLL)
         assert without_gradient(plan, each) == plan._replace(recompute=True)
-        assert small_plan(each, 10) == Plan(10, recompute=True, unroll=_plan.UNROLL)
+        assert small_plan(each, 10) == Plan(10, recompute=True, unroll=plans.UNROLL)
 
 
 @cpu_only
@@ -66,7 +66,7 @@ def test_a_gru_of_which_no_gradient_is_asked_projects_in_the_loop():
 
 @cpu_only
 def test_few_small_rows_run_one_by_one(monkeypatch):
-    monkeypatch.setattr(_plan, "LOOPS_ARE_KERNELS", True)
+    monkeypatch.setattr(plans, "LOOPS_ARE_KERNELS", True)
     tiny = size(1000, 2, 64)
     assert fast_plan(tiny).by_row
     assert small_plan(tiny, None).by_row
@@ -78,7 +78,7 @@ def test_few_small_rows_run_one_by_one(monkeypatch):
     stateless = Size(1000, 2, 64, ())
     narrow = Size(1000, 2, 64, jax.ShapeDtypeStruct((2, 16), jnp.bfloat16))
     assert not any(fast_plan(other).by_row for other in (*others, stateless, narrow))
-    monkeypatch.setattr(_plan, "LOOPS_ARE_KERNELS", False)
+    monkeypatch.setattr(plans, "LOOPS_ARE_KERNELS", False)
     assert not fast_plan(tiny).by_row
 
 
@@ -87,7 +87,7 @@ def test_few_small_rows_run_one_by_one(monkeypatch):
 def test_a_row_by_itself_is_one_kernel_where_the_plan_counts_on_it():
     lowered = compiled_gradient(jaxrnn.unroll_bptt, jaxrnn.lstm(16), 1000, 2, 16)
     kernels = lowered.compile().as_text().count('xla_cpu_small_call="true"')
-    assert kernels == (4 if _plan.LOOPS_ARE_KERNELS else 0)  # two rows, both ways
+    assert kernels == (4 if plans.LOOPS_ARE_KERNELS else 0)  # two rows, both ways
 
 
 def pads(fun, *arguments):

@@ -9,8 +9,10 @@ from typing import NamedTuple
 
 import jax
 
-from ._numerics.tuning import on_cpu
-from ._typing import State
+from .._base import Cell
+from .._numerics.tuning import on_cpu
+from .._typing import Params, State
+from .arguments import Sequence
 
 # Up to this many projected numbers (T B A) a run stays in the caches, and is whole; so
 # is a run whose rows (T B) a single chunk could have.
@@ -121,3 +123,10 @@ def _even(num_steps: int, chunk_size: int) -> int:
         if num_steps % count == 0:
             return num_steps // count
     return -(-num_steps // least)
+
+
+def size_of(cell: Cell, params: Params, sequence: Sequence) -> Size:
+    """What the plan of a run depends on."""
+    xs = sequence.xs
+    width = jax.eval_shape(cell.project, params, xs).shape[-1]
+    return Size(len(xs), math.prod(xs.shape[1:-1]), width, sequence.state)

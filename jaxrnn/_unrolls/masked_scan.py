@@ -3,25 +3,12 @@
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-import jax.numpy as jnp
 from jax import lax
 
-from ._tree import add, select, zeros_like
-from ._typing import Array, State
+from .._tree import add, select, zeros_like
+from .._typing import Array, State
 
 Step: TypeAlias = Callable[[State, Any], tuple[State, Array, Any]]
-
-
-def segment_resets(resets: Array, *, reverse: bool) -> Array:
-    """Where the state is renewed, in the order in which the steps are taken.
-
-    ``resets`` marks the first step of each segment. Forward, that is where a
-    segment is entered. In reverse it is entered at its last step, which is the one
-    before the next segment's first.
-    """
-    if not reverse:
-        return resets
-    return jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
 
 
 def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:

@@ -8,7 +8,7 @@ would copy them once more.
 
 Buffers that a loop writes to are what JAX cannot differentiate cheaply: it would keep
 every version of them. So these are for ``jax.custom_vjp`` rules, and what
-differentiates those again takes the plain scans (see ``_bptt.py``).
+differentiates those again takes the plain scans (see ``_unrolls/bptt.py``).
 """
 
 import functools
@@ -19,14 +19,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Adjoint, Cell
-from ._checks import check_like
-from ._numerics.precision import narrow, widen
-from ._plan import Plan
-from ._scan import masked_step, masked_step_transposed
-from ._tree import zeros_like
-from ._typing import Array, Params, Residual, State
-from ._unroll import Sequence
+from .._base import Adjoint, Cell
+from .._checks import check_like
+from .._numerics.precision import narrow, widen
+from .._tree import zeros_like
+from .._typing import Array, Params, Residual, State
+from .arguments import Sequence
+from .buffers import at, buffer, only, slice_of, write, write_slice
+from .masked_scan import masked_step, masked_step_transposed
+from .plan import Plan
 
 Carry = TypeVar("Carry")
 
@@ -36,43 +37,6 @@ class Kept(NamedTuple):
 
     residuals: Residual | None  # leaves (T, *B, ...)
     starts: State | None  # leaves (number of chunks, *B, ...), before each chunk
-
-
-# No index here is negative, and saying so saves a step some work.
-_FROM_ZERO = {"allow_negative_indices": False}
-
-
-def _at(tree: Any, index: Array) -> Any:
-    def at(leaf):
-        return lax.dynamic_index_in_dim(leaf, index, keepdims=False, **_FROM_ZERO)
-
-    return jax.tree.map(at, tree)
-
-
-def _write(tree: Any, entry: Any, index: Array) -> Any:
-    def write(leaf, part):
-        return lax.dynamic_update_index_in_dim(leaf, part, index, 0, **_FROM_ZERO)
-
-    return jax.tree.map(write, tree, entry)
-
-
-def _slice(tree: Any, start: Array, size: int) -> Any:
-    def part(leaf):
-        return lax.dynamic_slice_in_dim(leaf, start, size, **_FROM_ZERO)
-
-    return jax.tree.map(part, tree)
-
-
-def _write_slice(tree: Any, part: Any, start: Array) -> Any:
-    def write(leaf, part):
-        return lax.dynamic_update_slice_in_dim(leaf, part, start, 0, **_FROM_ZERO)
-
-    return jax.tree.map(write, tree, part)
-
-
-def _buffer(shapes: Any, length: int) -> Any:
-    """Zeros ``(length, ...)`` for entries of these shapes."""
-    return jax.tree.map(lambda s: jnp.zeros((length, *s.shape), s.dtype), shapes)
 
 
 class _Chunk(NamedTuple):
@@ -140,34 +104,24 @@ def _forward_chunk(
     ``kept`` are buffers for the outputs and the residuals; None: not kept.
     """
     body = masked_step(functools.partial(adjoint.forward, params), sequence.fresh)
-    xs = _slice(sequence.xs, chunk.start, chunk.size)
+    xs = slice_of(sequence.xs, chunk.start, chunk.size)
     # The barrier keeps the product one, instead of one row of it in each step.
     a_xs = lax.optimization_barrier(cell.project(params, xs))
     if chunk.unroll:
-        flags = _slice((sequence.mask, sequence.resets), chunk.start, chunk.size)
+        flags = slice_of((sequence.mask, sequence.resets), chunk.start, chunk.size)
         state, made = lax.scan(
             body, state, (a_xs, *flags), reverse=chunk.reverse, unroll=chunk.unroll
         )
-        return state, _write_slice(kept, _only(kept, made), offset)
+        return state, write_slice(kept, only(kept, made), offset)
 
     def take(index, carry):
         state, kept = carry
         row = chunk.row(index)
-        flags = _at((sequence.mask, sequence.resets), chunk.start + row)
-        state, made = body(state, (_at(a_xs, row), *flags))
-        return state, _write(kept, _only(kept, made), offset + row)
+        flags = at((sequence.mask, sequence.resets), chunk.start + row)
+        state, made = body(state, (at(a_xs, row), *flags))
+        return state, write(kept, only(kept, made), offset + row)
 
     return lax.fori_loop(0, chunk.size, take, (state, kept))
-
-
-def _only(kept: Any, made: Any) -> Any:
-    """What is made for the buffers that there are."""
-    return jax.tree.map(
-        lambda buffer, made: None if buffer is None else made,
-        kept,
-        made,
-        is_leaf=lambda buffer: buffer is None,
-    )
 
 
 def _shapes(
@@ -194,14 +148,14 @@ def run_forward(
     """Run over time, keeping what :func:`run_backward` needs by the same plan."""
     num_steps = len(sequence.xs)
     output, residual = _shapes(cell, adjoint, params, sequence)
-    buffers = _buffer((output, None if plan.recompute else residual), num_steps)
+    buffers = buffer((output, None if plan.recompute else residual), num_steps)
     chunks = -(-num_steps // plan.chunk_size)
-    starts = _buffer(sequence.state, chunks) if plan.recompute else None
+    starts = buffer(sequence.state, chunks) if plan.recompute else None
 
     def body(chunk, carry):
         state, buffers, starts = carry
         if starts is not None:
-            starts = _write(starts, state, chunk.index)
+            starts = write(starts, state, chunk.index)
         state, buffers = _forward_chunk(
             cell, adjoint, params, sequence, chunk, state, buffers, chunk.start
         )
@@ -238,8 +192,8 @@ def run_backward(
         """Those of the chunk, and where they begin."""
         if kept.residuals is not None:
             return kept.residuals, chunk.start
-        buffers = (None, _buffer(residual, chunk.size))
-        state = _at(kept.starts, chunk.index)
+        buffers = (None, buffer(residual, chunk.size))
+        state = at(kept.starts, chunk.index)
         _, (_, residuals) = _forward_chunk(
             cell, adjoint, params, sequence, chunk, state, buffers, jnp.asarray(0)
         )
@@ -256,9 +210,9 @@ def run_backward(
         )
 
         def take_all(adjoint_states):
-            flags = _slice((sequence.mask, sequence.resets), chunk.start, chunk.size)
-            kept = _slice(residuals, offset, chunk.size)
-            inputs = ((kept, _slice(dys, chunk.start, chunk.size)), *flags)
+            flags = slice_of((sequence.mask, sequence.resets), chunk.start, chunk.size)
+            kept = slice_of(residuals, offset, chunk.size)
+            inputs = ((kept, slice_of(dys, chunk.start, chunk.size)), *flags)
             return lax.scan(
                 step,
                 adjoint_states,
@@ -271,23 +225,23 @@ def run_backward(
             adjoint_states, own = carry
             row = chunk.row(chunk.size - 1 - index)
             time = chunk.start + row
-            dy, valid, reset = _at((dys, sequence.mask, sequence.resets), time)
-            inputs = ((_at(residuals, offset + row), dy), valid, reset)
+            dy, valid, reset = at((dys, sequence.mask, sequence.resets), time)
+            inputs = ((at(residuals, offset + row), dy), valid, reset)
             adjoint_states, da = step(adjoint_states, inputs)
-            return adjoint_states, _write(own, da, row)
+            return adjoint_states, write(own, da, row)
 
         if chunk.unroll:
             adjoint_states, own = take_all(adjoint_states)
         else:
             carry = (adjoint_states, own)
             adjoint_states, own = lax.fori_loop(0, chunk.size, take, carry)
-        xs = _slice(sequence.xs, chunk.start, chunk.size)
+        xs = slice_of(sequence.xs, chunk.start, chunk.size)
         more, dx = adjoint.accumulate(
-            params, xs, _slice(residuals, offset, chunk.size), own
+            params, xs, slice_of(residuals, offset, chunk.size), own
         )
         more = check_like("dparams of cell.adjoint.accumulate", more, params)
         dparams = _add(dparams, more)
-        dxs = _write_slice(dxs, dx, chunk.start)
+        dxs = write_slice(dxs, dx, chunk.start)
         # A loop hands its buffer on; a remainder comes first and has its own.
         das = own if chunk.size == plan.chunk_size else das
         return adjoint_states, dparams, dxs, das
@@ -299,7 +253,7 @@ def run_backward(
         (dstate, zeros_like(dstate)),
         zeros_like(widen(params)) if several or not num_steps else None,
         jnp.zeros_like(sequence.xs),
-        _buffer(da, plan.chunk_size),
+        buffer(da, plan.chunk_size),
     )
     carry = _for_each_chunk(num_steps, plan, reverse, body, carry, backwards=True)
     (dstate, dfresh), dparams, dxs, _ = carry

@@ -1,12 +1,11 @@
 """Reverse mode: a fast run over time, and what JAX differentiates in its place.
 
-The runs of :mod:`jaxrnn._chunks` write in place, which JAX cannot differentiate
+The runs of :mod:`jaxrnn._unrolls.chunks` write in place, which JAX cannot differentiate
 cheaply. So forward and backward pass carry tangents of their own, those of the
 reference: the same two passes as one scan each.
 """
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,91 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _row_by_row
-from ._base import Adjoint, Cell
-from ._checks import check_cell
-from ._descriptions.captured import holds_tracer
-from ._eager import compiled
-from ._numerics.placement import is_placed
-from ._plan import Plan, Size, without_gradient
-from ._scan import masked_scan, masked_scan_transposed
-from ._typing import Array, Params, Residual, State
-from ._unroll import Sequence, naming_forward_mode, unroll_sequence
-
-
-def adjoint_of(cell: Cell) -> Adjoint:
-    """Its adjoint; ValueError where it has none."""
-    check_cell("cell", cell)
-    if cell.adjoint is None:
-        raise ValueError(
-            "cell must have an adjoint for the hand-derived backward pass, got "
-            "cell.adjoint = None: use jaxrnn.unroll, which jax.grad differentiates"
-        )
-    return cell.adjoint
-
-
-def size_of(cell: Cell, params: Params, sequence: Sequence) -> Size:
-    """What the plan of a run depends on."""
-    xs = sequence.xs
-    width = jax.eval_shape(cell.project, params, xs).shape[-1]
-    return Size(len(xs), math.prod(xs.shape[1:-1]), width, sequence.state)
-
+from .._base import Cell
+from .._checks import adjoint_of, naming_forward_mode
+from .._descriptions.captured import holds_tracer
+from .._eager import compiled
+from .._numerics.placement import is_placed
+from .._typing import Array, Params, State
+from . import row_by_row
+from .arguments import Sequence
+from .plan import Plan, Size, size_of, without_gradient
+from .reference import scan_forward, scan_gradients
+from .unroll import unroll_sequence
 
 # The reference: all steps in one scan each way. JAX can differentiate it again, and
 # does: the derivatives of the forms that write in place are those of the reference.
-
-
-def _scan_forward(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence
-) -> tuple[tuple[State, Array], Residual]:
-    state, ys, residuals = masked_scan(
-        functools.partial(adjoint_of(cell).forward, params),
-        sequence.state,
-        cell.project(params, sequence.xs),
-        fresh=sequence.fresh,
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-    )
-    return (state, ys), residuals
-
-
-def _scan_backward(
-    cell: Cell,
-    reverse: bool,
-    params: Params,
-    sequence: Sequence,
-    residuals: Residual,
-    cotangents: tuple[State, Array],
-) -> tuple[Params, Array, State, State]:
-    dstate, dys = cotangents
-    adjoint = adjoint_of(cell)
-
-    def backward(dstate, inputs):
-        residual, dy = inputs
-        return adjoint.backward(params, residual, dstate, dy)
-
-    dstate, dfresh, da_xs = masked_scan_transposed(
-        backward,
-        dstate,
-        (residuals, dys),
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-    )
-    dparams, dxs = adjoint.accumulate(params, sequence.xs, residuals, da_xs)
-    return dparams, dxs, dstate, dfresh
-
-
-def _scan_gradients(
-    cell: Cell,
-    reverse: bool,
-    params: Params,
-    sequence: Sequence,
-    cotangents: tuple[State, Array],
-) -> tuple[Params, Array, State, State]:
-    _, residuals = _scan_forward(cell, reverse, params, sequence)
-    return _scan_backward(cell, reverse, params, sequence, residuals, cotangents)
 
 
 class Saved(NamedTuple):
@@ -113,7 +41,7 @@ class Saved(NamedTuple):
 def forward(
     cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
 ) -> tuple[tuple[State, Array], Any]:
-    return _row_by_row.run_forward(
+    return row_by_row.run_forward(
         cell, adjoint_of(cell), plan, reverse, params, sequence
     )
 
@@ -123,7 +51,7 @@ def _forward_jvp(cell, plan, reverse, primals, tangents):
     values, kept = forward(cell, plan, reverse, *primals)
 
     def reference(params, sequence):
-        return _scan_forward(cell, reverse, params, sequence)[0]
+        return scan_forward(cell, reverse, params, sequence)[0]
 
     _, dvalues = jax.jvp(reference, primals, tangents)
     return (values, kept), (dvalues, jax.tree.map(_no_tangent, kept))
@@ -143,7 +71,7 @@ def backward(
     saved: Saved,
     cotangents: tuple[State, Array],
 ) -> tuple[Params, Array, State, State]:
-    return _row_by_row.run_backward(
+    return row_by_row.run_backward(
         cell, adjoint_of(cell), plan, reverse, *saved, cotangents
     )
 
@@ -153,7 +81,7 @@ def _backward_jvp(cell, plan, reverse, primals, tangents):
     gradients = backward(cell, plan, reverse, *primals)
     (saved, cotangents), (dsaved, dcotangents) = primals, tangents
     _, dgradients = jax.jvp(
-        functools.partial(_scan_gradients, cell, reverse),
+        functools.partial(scan_gradients, cell, reverse),
         (saved.params, saved.sequence, cotangents),
         (dsaved.params, dsaved.sequence, dcotangents),
     )
@@ -166,7 +94,7 @@ def _unroll(
 ) -> tuple[State, Array]:
     # No gradient is asked for.
     plan = without_gradient(plan, size_of(cell, params, sequence))
-    return _row_by_row.run_forward(
+    return row_by_row.run_forward(
         cell, adjoint_of(cell), plan, reverse, params, sequence
     )[0]
 

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from . import _chunks
-from ._base import Adjoint, Cell
-from ._plan import Plan
-from ._tree import add
-from ._typing import Array, Params, Shape, State
-from ._unroll import Sequence, batch_shape
+from .._base import Adjoint, Cell
+from .._tree import add
+from .._typing import Array, Params, Shape, State
+from . import chunks
+from .arguments import Sequence, batch_shape
+from .plan import Plan
 
 
 def run_forward(
@@ -29,7 +29,7 @@ def run_forward(
     sequence: Sequence,
 ) -> tuple[tuple[State, Array], Any]:
     """Run over time; what is kept is for :func:`run_backward` by the same plan."""
-    run = functools.partial(_chunks.run_forward, cell, adjoint, plan, reverse, params)
+    run = functools.partial(chunks.run_forward, cell, adjoint, plan, reverse, params)
     if not plan.by_row:
         return run(sequence)
     batch = batch_shape(cell, sequence.xs)[1:]
@@ -50,7 +50,7 @@ def run_backward(
     cotangents: tuple[State, Array],
 ) -> tuple[Params, Array, State, State]:
     """The transpose of :func:`run_forward`."""
-    run = functools.partial(_chunks.run_backward, cell, adjoint, plan, reverse, params)
+    run = functools.partial(chunks.run_backward, cell, adjoint, plan, reverse, params)
     if not plan.by_row:
         return run(sequence, kept, cotangents)
     batch = batch_shape(cell, sequence.xs)[1:]

@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Cell, UnrollFn
-from ._descriptions.spec import described
-from ._eager import compiled
-from ._options import check_function, check_size
-from ._typing import Array, Params, State
-from ._unroll import Sequence, hoisted, prepare, unroll_sequence
+from .._base import Cell, UnrollFn
+from .._descriptions.spec import described
+from .._eager import compiled
+from .._options import check_function, check_size
+from .._typing import Array, Params, State
+from .arguments import Sequence, hoisted, prepare
+from .unroll import unroll_sequence
 
 
 @described

@@ -9,7 +9,7 @@ time, one step takes ``ds_t = dL/ds_t`` and ``dy_t = dL/dy_t`` to::
 which is ``Adjoint.backward``. The loop keeps no parameter gradient: those are sums
 over all steps of products with ``da_t`` and are formed after the steps of a chunk of
 time, in one product for each, by ``Adjoint.accumulate``. How long the chunks are is a
-:class:`~jaxrnn._plan.Plan`; it changes speed and memory, and no value.
+:class:`~jaxrnn._unrolls.plan.Plan`; it changes speed and memory, and no value.
 """
 
 import functools
@@ -17,22 +17,15 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from ._base import Cell
-from ._checks import check_like
-from ._descriptions.known import known
-from ._options import check_size
-from ._plan import fast_plan, small_plan
-from ._reverse_mode import (
-    Saved,
-    adjoint_of,
-    reverse_mode,
-    run_backward,
-    run_forward,
-    size_of,
-)
-from ._tree import zeros_like
-from ._typing import Array, ArrayLike, Params, State
-from ._unroll import batch_shape, hoisted, prepare
+from .._base import Cell
+from .._checks import adjoint_of, check_like
+from .._descriptions.known import known
+from .._options import check_size
+from .._tree import zeros_like
+from .._typing import Array, ArrayLike, Params, State
+from .arguments import batch_shape, hoisted, prepare
+from .plan import fast_plan, size_of, small_plan
+from .reverse_mode import Saved, reverse_mode, run_backward, run_forward
 
 
 @known

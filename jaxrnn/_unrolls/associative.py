@@ -19,11 +19,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Cell
-from ._descriptions.known import known
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike, Params, State
-from ._unroll import hoisted, naming_forward_mode, prepare
+from .._base import Cell
+from .._checks import naming_forward_mode
+from .._descriptions.known import known
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike, Params, State
+from .arguments import hoisted, prepare
 
 
 @known

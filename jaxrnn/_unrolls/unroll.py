@@ -1,0 +1,107 @@
+"""``unroll``: project once, scan the step; JAX differentiates it."""
+
+from .._base import Cell
+from .._descriptions.known import known
+from .._eager import compiled
+from .._numerics.precision import narrow, widen
+from .._typing import Array, ArrayLike, Params, State
+from .arguments import Sequence, hoisted, prepare
+from .masked_scan import masked_scan
+
+
+@known
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None = None,
+    *,
+    mask: ArrayLike | None = None,
+    resets: ArrayLike | None = None,
+    reverse: bool = False,
+) -> tuple[State, Array]:
+    """Run a cell over time.
+
+    Equal to this loop, whatever the number of batch dimensions::
+
+        for t in range(T):                        # reversed(range(T)) if reverse
+            if resets is not None and resets[t]:  # reverse: if resets[t + 1]
+                state = cell.initial_state(params, batch_shape)
+            if mask is None or mask[t]:
+                state, ys[t] = cell.step(params, state, cell.project(params, xs[t]))
+            else:
+                ys[t] = 0                         # and the state is held
+
+    The input projection is one product over the whole sequence; only the recurrent
+    product and the gates are in the loop. JAX differentiates it: ``grad``, ``jvp``,
+    ``vmap``, Hessians and checkpointing all apply. For reverse mode alone
+    :func:`unroll_bptt` gives the same values and gradients.
+
+    Args:
+        cell: what to run.
+        params: parameters of ``cell``.
+        xs: inputs ``(T, *B, I)``, in the dtype of ``params``.
+        state: state before the first step taken; None takes the initial state.
+        mask: bool ``(T, *B)``. Where False the state is held, the output is zero
+            and the input reaches nothing, whatever it holds, NaN included.
+        resets: bool ``(T, *B)``, True at the first step of each segment. The state
+            is replaced by the initial state before that input is consumed, and no
+            gradient crosses; at a masked step too. In reverse, each segment starts
+            afresh at its last step, so that packed segments equal segments alone. A
+            reversed run in chunks must itself hand the initial state to a chunk where
+            the later one starts a segment: its ``resets[0]`` lies outside both.
+        reverse: take the steps from the last to the first; outputs stay at their
+            own time, and padding needs no flips: the state waits through it.
+
+    Returns:
+        ``(state, ys)``: the state after the last step taken and the outputs
+        ``(T, *B, O)``.
+
+    Raises:
+        ValueError: a shape or the structure of ``state`` does not fit.
+        TypeError: a dtype does not fit; ``mask`` or ``resets`` is not boolean; ``cell``
+            is not a :class:`Cell`.
+
+    Differs from torch: time leads, and a mask replaces packed sequences; from Keras:
+    a reversed scan does not reverse its outputs.
+
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.gru(5)
+    >>> params = cell.init(jax.random.key(0), 2)
+    >>> state, ys = jaxrnn.unroll(cell, params, jax.numpy.ones((7, 3, 2)))
+    >>> state.shape, ys.shape
+    ((3, 5), (7, 3, 5))
+    """
+    cell, params = hoisted(cell, params)
+    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    return unroll_sequence(cell, reverse, 1, params, sequence)
+
+
+@compiled(num_static=3)
+def unroll_sequence(
+    cell: Cell,
+    reverse: bool,
+    steps_at_once: int,
+    params: Params,
+    sequence: Sequence,
+) -> tuple[State, Array]:
+    """:func:`unroll` of arguments that are checked already.
+
+    ``steps_at_once`` steps are one iteration of the loop.
+    """
+    wide = widen(params)
+
+    def step(state, a_x):
+        return *cell.step(narrow(wide, params), state, a_x), None
+
+    state, ys, _ = masked_scan(
+        step,
+        sequence.state,
+        cell.project(params, sequence.xs),
+        fresh=sequence.fresh,
+        mask=sequence.mask,
+        resets=sequence.resets,
+        reverse=reverse,
+        unroll=steps_at_once,
+    )
+    return state, ys
