@@ -56,11 +56,11 @@ from ._base import Cell, Layer
 from ._checks import check_cell, check_flags, check_layer
 from ._descriptions.spec import Described, Spec, described
 from ._eager import compiled
-from ._layers import layer
+from ._layers.recurrent import layer
+from ._layers.stack import stack
+from ._layers.time_distributed import DenseParams
 from ._numerics.precision import add_bias, dot
 from ._scheduled_sampling import scheduled_sampling
-from ._stack import stack
-from ._time_distributed import DenseParams
 from ._tree import select, state_fields, zeros_like
 from ._typing import Array, DTypeLike, Key, Params, State
 from .initializers import glorot_uniform

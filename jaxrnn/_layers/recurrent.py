@@ -6,18 +6,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Cell, Layer, LayerStepFn, UnrollFn
-from ._checks import check_array, check_cell, check_like
-from ._descriptions.known import known
-from ._descriptions.spec import described
-from ._options import check_key, check_shape, split_key
-from ._params import check_cell_params
-from ._stack import entries
-from ._tree import select, zeros_like
-from ._typing import Array, Params, State
-from ._unrolls.arguments import batch_shape, draw_noise
-from ._unrolls.bptt import unroll_bptt
-from ._unrolls.unroll import unroll
+from .._base import Cell, Layer, LayerStepFn, UnrollFn
+from .._checks import check_array, check_cell, check_like
+from .._descriptions.known import known
+from .._descriptions.spec import described
+from .._options import check_key, check_shape, split_key
+from .._params import check_cell_params
+from .._tree import select, zeros_like
+from .._typing import Array, Params, State
+from .._unrolls.arguments import batch_shape, draw_noise
+from .._unrolls.bptt import unroll_bptt
+from .._unrolls.unroll import unroll
+from .stack import entries
 
 
 @described

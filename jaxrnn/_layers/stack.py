@@ -5,11 +5,11 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from ._base import Layer
-from ._checks import check_array, check_layer
-from ._descriptions.spec import described
-from ._options import split_key
-from ._typing import Array
+from .._base import Layer
+from .._checks import check_array, check_layer
+from .._descriptions.spec import described
+from .._options import split_key
+from .._typing import Array
 
 
 @described

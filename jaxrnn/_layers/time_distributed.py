@@ -7,8 +7,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import InitFn, Layer
-from ._checks import (
+from .._base import InitFn, Layer
+from .._checks import (
     check_activation,
     check_features,
     check_floating,
@@ -17,16 +17,16 @@ from ._checks import (
     check_place_flags,
     check_sequence,
 )
-from ._descriptions.known import known
-from ._descriptions.spec import described
-from ._numerics.normalized import normalized
-from ._numerics.placement import placement_of
-from ._numerics.precision import accumulation_dtype, add_bias, dot, scaled, widen
-from ._options import check_positive, check_size
-from ._params import check_params, template_of
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike, Key, Params, Shape
-from .initializers import Initializer, drawn, glorot_uniform
+from .._descriptions.known import known
+from .._descriptions.spec import described
+from .._numerics.normalized import normalized
+from .._numerics.placement import placement_of
+from .._numerics.precision import accumulation_dtype, add_bias, dot, scaled, widen
+from .._options import check_positive, check_size
+from .._params import check_params, template_of
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike, Key, Params, Shape
+from ..initializers import Initializer, drawn, glorot_uniform
 
 
 def _time_distributed(

@@ -5,16 +5,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Layer
-from ._checks import check_layer, check_place_flags
-from ._descriptions.known import known
-from ._descriptions.spec import described
-from ._numerics.precision import add_bias, dot_transposed
-from ._options import check_size, check_type
-from ._time_distributed import EmbeddingParams, embedding
-from ._tree import select, zeros_like
-from ._typing import Array, Params, Shape
-from .initializers import Initializer
+from .._base import Layer
+from .._checks import check_layer, check_place_flags
+from .._descriptions.known import known
+from .._descriptions.spec import described
+from .._numerics.precision import add_bias, dot_transposed
+from .._options import check_size, check_type
+from .._tree import select, zeros_like
+from .._typing import Array, Params, Shape
+from ..initializers import Initializer
+from .time_distributed import EmbeddingParams, embedding
 
 
 class TiedParams(NamedTuple):

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Layer
-from ._checks import (
+from .._base import Layer
+from .._checks import (
     check_array,
     check_features,
     check_floating,
@@ -14,12 +14,12 @@ from ._checks import (
     check_place_flags,
     check_sequence,
 )
-from ._descriptions.spec import described
-from ._numerics.precision import add_bias, dot
-from ._options import check_size, check_type
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike, Params, Shape
-from .initializers import Initializer, drawn, glorot_uniform
+from .._descriptions.spec import described
+from .._numerics.precision import add_bias, dot
+from .._options import check_size, check_type
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike, Params, Shape
+from ..initializers import Initializer, drawn, glorot_uniform
 
 
 def _check_input_size(input_size: int, layer: Layer) -> int:

@@ -4,11 +4,11 @@ import math
 
 import jax.numpy as jnp
 
-from ._checks import check_flags, check_sequence
-from ._numerics.precision import accumulation_dtype
-from ._options import check_positive
-from ._time_distributed import DenseParams
-from ._typing import Array, ArrayLike
+from .._checks import check_flags, check_sequence
+from .._numerics.precision import accumulation_dtype
+from .._options import check_positive
+from .._typing import Array, ArrayLike
+from .time_distributed import DenseParams
 
 
 def ridge_readout(

@@ -8,11 +8,11 @@ with it.
 import jax
 import jax.numpy as jnp
 
-from ._base import Layer
-from ._checks import check_array, check_layer, leaf_name
-from ._descriptions.spec import described
-from ._options import check_bool, check_names, check_rate, split_key
-from ._typing import Array, Key, Params
+from .._base import Layer
+from .._checks import check_array, check_layer, leaf_name
+from .._descriptions.spec import described
+from .._options import check_bool, check_names, check_rate, split_key
+from .._typing import Array, Key, Params
 
 
 def _drop(key: Key, values: Array, rate: float, axis: int | None = None) -> Array:

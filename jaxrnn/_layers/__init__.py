@@ -1,0 +1,1 @@
+"""Layers: a cell run over time, maps of each step, and layers of layers."""
