@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from ._rows import flat
+from ._gradients.rows import flat
 from ._typing import Array
 
 # Halved from where the truncation error rules to where the rounding error does.

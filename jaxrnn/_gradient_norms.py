@@ -12,9 +12,9 @@ from jax import lax
 from ._base import Cell
 from ._checks import check_floating, check_like
 from ._eager import compiled
-from ._gradient_by_lag import scan_by_lag
+from ._gradients.by_lag import scan_by_lag
+from ._gradients.rows import flat, over_rows
 from ._numerics.precision import accumulation_dtype
-from ._rows import flat, over_rows
 from ._typing import Array, ArrayLike, Params, State
 from ._unrolls.arguments import Sequence, batch_shape, prepare
 from ._unrolls.masked_scan import masked_step

@@ -285,7 +285,7 @@ MISTAKES = [
     ),
     Mistake(
         "rtrl: the part through earlier states is left out",
-        "_rtrl.py",
+        "_gradients/rtrl.py",
         "implicit = influence.pull(dstate, before.influence, wide)",
         "implicit = jax.tree.map(jnp.zeros_like, wide)",
         "gradients",

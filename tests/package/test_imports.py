@@ -11,7 +11,12 @@ PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
 IMPORT_LAYERS = [
     ["_export", "_files", "_descriptions.known", "_leaves", "_typing"],
     ["_descriptions.arguments", "_options"],
-    ["_descriptions.spec", "_numerics.placement", "_numerics.tuning", "_rows"],
+    [
+        "_descriptions.spec",
+        "_numerics.placement",
+        "_numerics.tuning",
+        "_gradients.rows",
+    ],
     ["_base", "_descriptions.captured", "_descriptions.from_spec"],
     ["_eager"],
     ["_checks", "_numerics.most_probable"],
@@ -30,7 +35,7 @@ IMPORT_LAYERS = [
         "_batches",
         "_choices",
         "_edit_distance",
-        "_influence",
+        "_gradients.influence",
         "_cell_wrappers.multihead",
         "_cell_wrappers.noise",
         "_cell_wrappers.reparametrized",
@@ -72,7 +77,12 @@ IMPORT_LAYERS = [
     ["_unrolls.associative", "_unrolls.chunks", "_unrolls.rematerialized"],
     ["_unrolls.row_by_row"],
     ["_unrolls.reverse_mode"],
-    ["_unrolls.bptt", "_gradient_by_lag", "_rtrl", "_layers.time_distributed"],
+    [
+        "_unrolls.bptt",
+        "_gradients.by_lag",
+        "_gradients.rtrl",
+        "_layers.time_distributed",
+    ],
     [
         "_attention",
         "_layers.connections",

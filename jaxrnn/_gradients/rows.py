@@ -6,7 +6,7 @@ from typing import Any
 import jax
 from jax.flatten_util import ravel_pytree
 
-from ._typing import Array
+from .._typing import Array
 
 
 def flat(tree: Any) -> Array:

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ._base import Cell, InitialStateFn
-from ._numerics.precision import widen
-from ._params import input_size_of
-from ._rows import flat, over_rows
-from ._typing import Array, Params, Shape, State
+from .._base import Cell, InitialStateFn
+from .._numerics.precision import widen
+from .._params import input_size_of
+from .._typing import Array, Params, Shape, State
+from .rows import flat, over_rows
 
 
 class StateFn(Protocol):

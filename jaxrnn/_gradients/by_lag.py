@@ -22,14 +22,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Cell
-from ._checks import check_like
-from ._eager import compiled
-from ._gradients.transition import entering_states, transition
-from ._numerics.precision import narrow, widen
-from ._tree import zeros_like
-from ._typing import ArrayLike, Params, State
-from ._unrolls.arguments import Sequence, batch_shape, prepare
+from .._base import Cell
+from .._checks import check_like
+from .._eager import compiled
+from .._numerics.precision import narrow, widen
+from .._tree import zeros_like
+from .._typing import ArrayLike, Params, State
+from .._unrolls.arguments import Sequence, batch_shape, prepare
+from .transition import entering_states, transition
 
 
 def no_observation(dstates: State) -> None:

@@ -24,18 +24,18 @@ import jax.numpy as jnp
 from jax import lax
 from jax.tree_util import Partial
 
-from ._base import Cell
-from ._checks import check_cell, check_flags, check_like
-from ._eager import compiled
-from ._influence import Influence, dense_influence, influence_for
-from ._numerics.precision import narrow, widen
-from ._options import check_shape
-from ._params import check_cell_params
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike, Params, Shape, State
-from ._unrolls.arguments import prepare
-from ._unrolls.masked_scan import masked_step
-from ._unrolls.unroll import unroll
+from .._base import Cell
+from .._checks import check_cell, check_flags, check_like
+from .._eager import compiled
+from .._numerics.precision import narrow, widen
+from .._options import check_shape
+from .._params import check_cell_params
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike, Params, Shape, State
+from .._unrolls.arguments import prepare
+from .._unrolls.masked_scan import masked_step
+from .._unrolls.unroll import unroll
+from .influence import Influence, dense_influence, influence_for
 
 
 class RTRLCarry(NamedTuple):
