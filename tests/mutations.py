@@ -322,21 +322,21 @@ MISTAKES = [
     # Data
     Mistake(
         "data: targets overlap their window",
-        "_series.py",
+        "data/_series.py",
         "return together[:num_steps], together[num_steps:]",
         "return together[:num_steps], together[num_steps - 1 : -1]",
         "training",
     ),
     Mistake(
         "data: the mask of a padded batch is one step long",
-        "_batches.py",
+        "data/_batches.py",
         "mask = np.arange(steps)[:, None] < lengths",
         "mask = np.arange(steps)[:, None] <= lengths",
         "training",
     ),
     Mistake(
         "data: masked steps count in the statistics",
-        "_series.py",
+        "data/_series.py",
         "return np.broadcast_to(valid[..., None], shape)",
         "return np.ones(shape, bool)",
         "training",

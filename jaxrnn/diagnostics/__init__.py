@@ -15,9 +15,6 @@ as one vector of N entries for each row of the batch, its leaves end to end, as 
 ``jax.flatten_util.ravel_pytree``.
 """
 
-from ._gates import Saturation as Saturation
-from ._gates import residuals as residuals
-from ._gates import saturation as saturation
 from ._gradient_norms import GradientNorms as GradientNorms
 from ._gradient_norms import StateGradientNorms as StateGradientNorms
 from ._gradient_norms import gradient_norms as gradient_norms
@@ -27,6 +24,9 @@ from ._jacobians import JacobianSpectrum as JacobianSpectrum
 from ._jacobians import LyapunovExponents as LyapunovExponents
 from ._jacobians import jacobian_spectrum as jacobian_spectrum
 from ._jacobians import lyapunov_exponents as lyapunov_exponents
+from ._saturation import Saturation as Saturation
+from ._saturation import residuals as residuals
+from ._saturation import saturation as saturation
 
 __all__ = [
     "GradientNorms",

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ._base import Cell
-from ._eager import compiled
-from ._gradients.rows import flat, over_rows
-from ._gradients.transition import entering_states, transition
-from ._options import check_size
-from ._typing import Array, ArrayLike, Params, State
-from ._unrolls.arguments import Sequence, batch_shape, prepare
-from ._unrolls.masked_scan import masked_scan
-from .initializers import orthogonal
+from .._base import Cell
+from .._eager import compiled
+from .._gradients.rows import flat, over_rows
+from .._gradients.transition import entering_states, transition
+from .._options import check_size
+from .._typing import Array, ArrayLike, Params, State
+from .._unrolls.arguments import Sequence, batch_shape, prepare
+from .._unrolls.masked_scan import masked_scan
+from ..initializers import orthogonal
 
 
 class JacobianSpectrum(NamedTuple):

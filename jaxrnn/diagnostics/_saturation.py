@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._base import Cell
-from ._checks import check_flags, check_floating, check_sequence
-from ._numerics.precision import accumulation_dtype
-from ._typing import ArrayLike, Params, Residual, State
-from ._unrolls.arguments import prepare
-from ._unrolls.masked_scan import masked_scan
+from .._base import Cell
+from .._checks import check_flags, check_floating, check_sequence
+from .._numerics.precision import accumulation_dtype
+from .._typing import ArrayLike, Params, Residual, State
+from .._unrolls.arguments import prepare
+from .._unrolls.masked_scan import masked_scan
 
 
 class Saturation(NamedTuple):

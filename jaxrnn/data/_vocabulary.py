@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._options import check_size, check_type
+from .._options import check_size, check_type
 
 
 class Vocabulary(NamedTuple):

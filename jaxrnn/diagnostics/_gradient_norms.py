@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ._base import Cell
-from ._checks import check_floating, check_like
-from ._eager import compiled
-from ._gradients.by_lag import scan_by_lag
-from ._gradients.rows import flat, over_rows
-from ._numerics.precision import accumulation_dtype
-from ._typing import Array, ArrayLike, Params, State
-from ._unrolls.arguments import Sequence, batch_shape, prepare
-from ._unrolls.masked_scan import masked_step
+from .._base import Cell
+from .._checks import check_floating, check_like
+from .._eager import compiled
+from .._gradients.by_lag import scan_by_lag
+from .._gradients.rows import flat, over_rows
+from .._numerics.precision import accumulation_dtype
+from .._typing import Array, ArrayLike, Params, State
+from .._unrolls.arguments import Sequence, batch_shape, prepare
+from .._unrolls.masked_scan import masked_step
 
 
 class StateGradientNorms(NamedTuple):

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._options import check_size
+from .._options import check_size
 
 
 class Batch(NamedTuple):
