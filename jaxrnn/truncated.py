@@ -33,12 +33,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from . import _update
 from ._base import Layer
 from ._checks import check_flags, check_layer
 from ._options import check_size, check_type
 from ._typing import Array, ArrayLike, Key, Params, State
-from ._update import Metrics, check_optimizer, loss_and_metrics, update_by
+from .train import _update
+from .train._update import Metrics, check_optimizer, loss_and_metrics, update_by
 
 __all__ = [
     "Carried",

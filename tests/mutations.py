@@ -271,7 +271,7 @@ MISTAKES = [
     ),
     Mistake(
         "metrics: a masked step counts as correct",
-        "metrics.py",
+        "metrics/_classification.py",
         "return _mean((predicted == labels).astype(jnp.float32), counted)",
         "return _mean((predicted == labels).astype(jnp.float32), None)",
         "training",
@@ -293,28 +293,28 @@ MISTAKES = [
     # Decoding
     Mistake(
         "decode: a key is used twice",
-        "decode.py",
+        "decode/_generate.py",
         "first_key, key = jax.random.split(key)",
         "first_key = key",
         "sequences",
     ),
     Mistake(
         "decode: the nucleus leaves out the symbol that reaches its mass",
-        "_choices.py",
+        "decode/_choices.py",
         "best = jnp.where(before < self.top_p, best, -jnp.inf)",
         "best = jnp.where(probabilities + before < self.top_p, best, -jnp.inf)",
         "sequences",
     ),
     Mistake(
         "decode: an ended sequence goes on",
-        "decode.py",
+        "decode/_generate.py",
         "state, x = select(ended, (state, x), (new_state, new_x))",
         "state, x = new_state, new_x",
         "sequences",
     ),
     Mistake(
         "decode: a length leaves its end symbol out",
-        "decode.py",
+        "decode/_generate.py",
         "first = jnp.argmax(ends, axis=0) + 1",
         "first = jnp.argmax(ends, axis=0)",
         "sequences",
@@ -344,21 +344,21 @@ MISTAKES = [
     # Checkpoints
     Mistake(
         "checkpoint: numbers narrowed to 32 bits",
-        "_leaves.py",
+        "checkpoint/_leaves.py",
         "float: np.float64, complex",
         "float: np.float32, complex",
         "training",
     ),
     Mistake(
         "checkpoint: a failed write destroys the old file",
-        "_files.py",
+        "checkpoint/_files.py",
         'temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.tmp")',
         "temporary = path\n        path.unlink(missing_ok=True)",
         "training",
     ),
     Mistake(
         "checkpoint: shapes of another model are accepted",
-        "checkpoint.py",
+        "checkpoint/_params.py",
         "if wanted is not None and wanted != found:",
         "if wanted is not None and wanted[1] != found[1]:",
         "training",
@@ -366,21 +366,21 @@ MISTAKES = [
     # Training and the rest
     Mistake(
         "train: a step that is not finite changes the parameters",
-        "_update.py",
+        "train/_update.py",
         "return select(finite, new_state, state), metrics",
         "return new_state, metrics",
         "training",
     ),
     Mistake(
         "train: every step has the same key",
-        "_update.py",
+        "train/_update.py",
         "            key=key,\n            **changes,",
         "            **changes,",
         "training",
     ),
     Mistake(
         "beam search: the states stay with other beams",
-        "_beam_search.py",
+        "decode/_beam_search.py",
         "state = jax.tree.map(lambda leaf: _take(leaf, parents, axis), state)",
         "pass",
         "sequences",

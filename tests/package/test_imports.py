@@ -46,9 +46,7 @@ MAY_IMPORT = {
     "plotting": f"{GROUND} diagnostics",
     "testing": f"{GROUND} _gradients _unrolls",
 }
-TO_MOVE = "_attention _beam_search _cell_problem _cell_properties _choices _edit_distance _files _finite_differences _leaves _scheduled_sampling _sequence_properties _step_properties _update".split()
 LEFT_OUT = {"checkpoint", "plotting"}  # by ``import jaxrnn``
-MAY_IMPORT |= dict.fromkeys(TO_MOVE, " ".join(MAY_IMPORT))
 MAY_IMPORT["__init__"] = " ".join(set(MAY_IMPORT) - LEFT_OUT)
 
 # Not even through other files.
@@ -88,9 +86,7 @@ def imports(module):
             parent = folder[: len(folder) + 1 - node.level]
             named = (*parent, *(node.module.split(".") if node.module else ()))
             for alias in node.names:
-                own.add(
-                    (*named, alias.name) if (*named, alias.name) in PATHS else named
-                )
+                own.add((*named, alias.name) if (*named, alias.name) in PATHS else named)
     return own, others
 
 
@@ -109,7 +105,7 @@ def reached(module):
 @pytest.mark.parametrize("module", PATHS, ids=".".join)
 def test_a_file_imports_from_the_rooms_that_it_may(module):
     own, others = GRAPH[module]
-    allowed = {module[0], *MAY_IMPORT[module[0]].split(), *TO_MOVE}
+    allowed = {module[0], *MAY_IMPORT[module[0]].split()}
     assert {imported[0] for imported in own} <= allowed
     for package, rooms in PACKAGES_OF.items():
         assert package not in others or module[0] in rooms

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import jaxrnn
-from jaxrnn._finite_differences import directional_derivatives
 from jaxrnn.testing import cell_properties, check_cell
+from jaxrnn.testing._finite_differences import directional_derivatives
 
 STEPS = cell_properties(jaxrnn.elman(H))[:5]  # those that look at single steps
 SLOW = pytest.mark.slow  # some seconds each

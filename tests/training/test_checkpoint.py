@@ -14,7 +14,8 @@ import safetensors.numpy
 from cases import I
 
 import jaxrnn
-from jaxrnn import _files, checkpoint, data
+from jaxrnn import checkpoint, data
+from jaxrnn.checkpoint import _files
 
 
 @functools.lru_cache

@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Layer
-from ._checks import check_flags, check_integers, check_layer
-from ._choices import Choose, sampling
-from ._eager import compiled
-from ._options import check_key, check_number, check_rate
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike, Key, Params, State
+from .._base import Layer
+from .._checks import check_flags, check_integers, check_layer
+from .._eager import compiled
+from .._options import check_key, check_number, check_rate
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike, Key, Params, State
+from ..decode._choices import Choose, sampling
 
 
 def scheduled_sampling(

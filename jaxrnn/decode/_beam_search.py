@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Layer
-from ._checks import check_class, check_integers, check_layer
-from ._eager import compiled
-from ._numerics.most_probable import NONE
-from ._numerics.precision import accumulation_dtype, of_rank
-from ._options import check_number, check_size
-from ._typing import Array, ArrayLike, Params, State
-from .pooling import last
+from .._base import Layer
+from .._checks import check_class, check_integers, check_layer
+from .._eager import compiled
+from .._numerics.most_probable import NONE
+from .._numerics.precision import accumulation_dtype, of_rank
+from .._options import check_number, check_size
+from .._typing import Array, ArrayLike, Params, State
+from ..pooling import last
 
 
 class Hypotheses(NamedTuple):

@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
-from ._checks import check_flags, check_integers
-from ._eager import compiled
-from ._typing import Array, ArrayLike
+from .._checks import check_flags, check_integers
+from .._eager import compiled
+from .._typing import Array, ArrayLike
 
 
 def edit_distance(

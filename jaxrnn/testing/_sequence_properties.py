@@ -9,7 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._cell_problem import (
+from .._typing import Array
+from .._unrolls.arguments import batch_shape
+from .._unrolls.associative import unroll_associative
+from .._unrolls.bptt import bptt
+from .._unrolls.unroll import unroll
+from ._finite_differences import directional_derivatives
+from ._problem import (
     DIFFERENCES,
     SEQUENCE,
     Comparison,
@@ -18,12 +24,6 @@ from ._cell_problem import (
     quick_jit,
     random_like,
 )
-from ._finite_differences import directional_derivatives
-from ._typing import Array
-from ._unrolls.arguments import batch_shape
-from ._unrolls.associative import unroll_associative
-from ._unrolls.bptt import bptt
-from ._unrolls.unroll import unroll
 
 RESULTS = ("state", "ys", "dparams", "dxs", "dstate0")
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._base import Cell, UnrollFn
-from ._typing import Array, Params, State
-from ._unrolls.unroll import unroll
+from .._base import Cell, UnrollFn
+from .._typing import Array, Params, State
+from .._unrolls.unroll import unroll
 
 STEP, SEQUENCE, DIFFERENCES = 1e-12, 1e-10, 1e-7
 """Tolerances in float64: for one step, for sequences, for finite differences."""

@@ -8,7 +8,7 @@ fail is the nearest to the mistake.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from ._cell_problem import Comparison, Problem
+from ._problem import Comparison, Problem
 from ._sequence_properties import (
     associative,
     bptt_against_grad,

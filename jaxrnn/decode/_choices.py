@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._numerics.most_probable import most_probable, none_of_nan
-from ._numerics.precision import accumulation_dtype
-from ._options import check_number, check_size
-from ._typing import Array, Key
+from .._numerics.most_probable import most_probable, none_of_nan
+from .._numerics.precision import accumulation_dtype
+from .._options import check_number, check_size
+from .._typing import Array, Key
 
 Choose: TypeAlias = Callable[[Key, Array], Array]
 """``(key, y (*B, O)) -> x (*B, ...)``: the next input, given an output."""

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from ._numerics.precision import narrow, widen
-from ._options import check_bool, check_function, check_key
-from ._tree import select
-from ._typing import Array, Key, Params
+from .._numerics.precision import narrow, widen
+from .._options import check_bool, check_function, check_key
+from .._tree import select
+from .._typing import Array, Key, Params
 
 Batch = Any
 Metrics = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Training: a state, a jitted update, and a loop that watches over both."""
+"""The training loop, which watches over updates and stops early."""
 
 import contextlib
 import functools
@@ -15,32 +15,9 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from ._options import check_function, check_positive, check_size
-from ._typing import Params
-from ._update import (
-    Batch,
-    LossFn,
-    Metrics,
-    TrainState,
-    Update,
-    copy,
-    init,
-    make_update,
-)
-
-__all__ = [
-    "Best",
-    "FitResult",
-    "History",
-    "LossFn",
-    "TrainState",
-    "Update",
-    "default_optimizer",
-    "fit",
-    "init",
-    "make_update",
-    "terminal_progress",
-]
+from .._options import check_function, check_positive, check_size
+from .._typing import Params
+from ._update import Batch, Metrics, TrainState, Update, copy
 
 
 def default_optimizer(

@@ -7,18 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._base import Adjoint
-from ._cell_problem import (
-    STEP,
-    Comparison,
-    Problem,
-    compare_all,
-    quick_jit,
-    random_like,
-)
-from ._gradients.transition import entering_states
-from ._typing import Array, Params, State
-from ._unrolls.arguments import Sequence, batch_shape
+from .._base import Adjoint
+from .._gradients.transition import entering_states
+from .._typing import Array, Params, State
+from .._unrolls.arguments import Sequence, batch_shape
+from ._problem import STEP, Comparison, Problem, compare_all, quick_jit, random_like
 
 
 def adjoint_of(problem: Problem) -> Adjoint:

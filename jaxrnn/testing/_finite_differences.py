@@ -9,8 +9,8 @@ import numpy as np
 from jax import lax
 from jax.flatten_util import ravel_pytree
 
-from ._gradients.rows import flat
-from ._typing import Array
+from .._gradients.rows import flat
+from .._typing import Array
 
 # Halved from where the truncation error rules to where the rounding error does.
 STEP_SIZES = 0.125 * 0.5 ** np.arange(15)

@@ -1,12 +1,4 @@
-"""Parameters, or a whole training run, in a safetensors file: no pickle, no half file.
-
-Every leaf comes back to the bit: arrays of JAX and of NumPy, numbers of NumPy and of
-Python, and ``jax.random`` keys. What safetensors has no name for, a complex number say,
-is kept as its bytes. A checksum over all of it finds damage.
-
-Needs the package ``safetensors`` (extra ``checkpoint``), and is the one submodule
-that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
-"""
+"""Write parameters and training states, and read them."""
 
 import hashlib
 import json
@@ -19,8 +11,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from ._base import Cell, Layer
-from ._descriptions.from_spec import differences, plain_spec
+from .._base import Cell, Layer
+from .._descriptions.from_spec import differences, plain_spec
+from .._typing import Params
 from ._files import write_whole
 from ._leaves import (
     ARRAY,
@@ -33,9 +26,6 @@ from ._leaves import (
     kind_of,
     types_of,
 )
-from ._typing import Params
-
-__all__ = ["load_metadata", "load_params", "load_state", "save_params", "save_state"]
 
 _OWN = "jaxrnn."
 _MARKER = "jaxrnn.format"

@@ -7,23 +7,23 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from ._base import Cell, Layer
-from ._checks import (
+from .._base import Cell, Layer
+from .._checks import (
     check_array,
     check_cell,
     check_features,
     check_flags,
     check_sequence,
 )
-from ._descriptions.spec import Described, Spec, described_in
-from ._eager import compiled
-from ._numerics.precision import accumulation_dtype, add_bias, dot
-from ._options import check_size, check_type
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike, DTypeLike, Key, Params, Shape, State
-from ._unrolls.arguments import draw_noise
-from ._unrolls.unroll import unroll
-from .initializers import glorot_uniform
+from .._descriptions.spec import Described, Spec, described_in
+from .._eager import compiled
+from .._numerics.precision import accumulation_dtype, add_bias, dot
+from .._options import check_size, check_type
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike, DTypeLike, Key, Params, Shape, State
+from .._unrolls.arguments import draw_noise
+from .._unrolls.unroll import unroll
+from ..initializers import glorot_uniform
 
 InitAttention: TypeAlias = Callable[[Key, int, int, DTypeLike | None], Params]
 

@@ -1,35 +1,15 @@
-"""Figures to judge a model by, of the valid steps alone.
-
-As the losses, metrics take predictions ``(T, *B, ...)`` first, targets second and the
-mask of the layers ``(T, *B)``; what lies under it reaches nothing. For one target per
-sequence B stands in the place of T. Without a valid step a mean is 0.
-"""
+"""Metrics of classifications, over the unmasked steps."""
 
 import math
 
 import jax.numpy as jnp
 
-from ._checks import as_array, check_integers, check_place_flags
-from ._edit_distance import edit_distance, error_rate
-from ._numerics.most_probable import most_probable
-from ._numerics.precision import accumulation_dtype
-from ._options import check_size
-from ._tree import select, zeros_like
-from ._typing import Array, ArrayLike
-
-__all__ = [
-    "accuracy",
-    "bits",
-    "confusion",
-    "edit_distance",
-    "error_rate",
-    "f1",
-    "macro_f1",
-    "mean_absolute_error",
-    "perplexity",
-    "persistence",
-    "root_mean_squared_error",
-]
+from .._checks import as_array, check_integers, check_place_flags
+from .._numerics.most_probable import most_probable
+from .._numerics.precision import accumulation_dtype
+from .._options import check_size
+from .._tree import select, zeros_like
+from .._typing import Array, ArrayLike
 
 
 def accuracy(

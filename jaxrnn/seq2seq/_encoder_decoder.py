@@ -1,35 +1,4 @@
-"""Encoder-decoder: one sequence in, another out, each of its own length.
-
-The encoder is any layer. Its final state begins the decoder's, through a bridge; its
-outputs are what the decoder attends to. The decoder is a layer that can be stepped, so
-that :func:`jaxrnn.decode.generate` and :func:`jaxrnn.decode.beam_search` write with it.
-
->>> import jax, jax.numpy as jnp, jaxrnn
->>> model = encoder_decoder(
-...     jaxrnn.stack(
-...         jaxrnn.embedding(9, 4), jaxrnn.bidirectional(jaxrnn.gru(5), jaxrnn.gru(5))
-...     ),
-...     jaxrnn.lstm(6),
-...     inputs=jaxrnn.embedding(7, 4),
-...     readout=jaxrnn.dense(7),
-...     attention=additive(8),
-... )
->>> params = model.init(jax.random.key(0), 9, 7)
->>> sources, targets = jnp.zeros((8, 3), int), jnp.zeros((5, 3), int)
->>> apply = jax.jit(model.apply)
->>> state, logits = apply(params, sources, targets)  # given what comes before
->>> logits.shape
-(5, 3, 7)
->>> @jax.jit
-... def translate(params, sources):
-...     state = model.encode(params, sources)
-...     start = jnp.zeros((1, 3), int)
-...     return jaxrnn.decode.beam_search(
-...         model.decoder, params.decoder, start, 10, beam_size=4, end=1, state=state
-...     )
->>> translate(params, sources).tokens.shape
-(10, 3, 4)
-"""
+"""Encoder-decoder models: read one sequence and write another."""
 
 import math
 from collections.abc import Callable
@@ -39,49 +8,22 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .._base import Cell, Layer
+from .._checks import check_cell, check_flags, check_layer
+from .._descriptions.spec import Described, Spec, described
+from .._eager import compiled
+from .._layers.recurrent import layer
+from .._layers.stack import stack
+from .._layers.time_distributed import DenseParams
+from .._numerics.precision import add_bias, dot
+from .._tree import select, state_fields, zeros_like
+from .._typing import Array, DTypeLike, Key, Params, State
+from ..initializers import glorot_uniform
 from ._attention import (
-    AdditiveParams,
-    AttendingParams,
-    AttendingState,
     Attention,
-    DotProductParams,
-    Memory,
-    additive,
-    attend,
     attending,
-    dot_product,
     remember,
 )
-from ._base import Cell, Layer
-from ._checks import check_cell, check_flags, check_layer
-from ._descriptions.spec import Described, Spec, described
-from ._eager import compiled
-from ._layers.recurrent import layer
-from ._layers.stack import stack
-from ._layers.time_distributed import DenseParams
-from ._numerics.precision import add_bias, dot
-from ._scheduled_sampling import scheduled_sampling
-from ._tree import select, state_fields, zeros_like
-from ._typing import Array, DTypeLike, Key, Params, State
-from .initializers import glorot_uniform
-
-__all__ = [
-    "AdditiveParams",
-    "AttendingParams",
-    "AttendingState",
-    "Attention",
-    "DotProductParams",
-    "EncoderDecoder",
-    "EncoderDecoderParams",
-    "Memory",
-    "additive",
-    "attend",
-    "attending",
-    "dot_product",
-    "encoder_decoder",
-    "remember",
-    "scheduled_sampling",
-]
 
 
 class EncoderDecoderParams(NamedTuple):

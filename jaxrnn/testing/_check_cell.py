@@ -1,17 +1,4 @@
-"""Checking a cell: what the contract promises, in float64, in one call.
-
-::
-
-    print(jaxrnn.testing.check_cell(my_cell(5)))
-
-Or one test for each property, with pytest::
-
-    CELL = my_cell(5)
-
-    @pytest.mark.parametrize("name", jaxrnn.testing.cell_properties(CELL))
-    def test_my_cell(name):
-        jaxrnn.testing.check_cell(CELL, properties=[name])
-"""
+"""Check the contract of a cell in one call."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -20,15 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ._base import Cell, UnrollFn
-from ._cell_problem import Comparison, draw, with_state
-from ._cell_properties import PROPERTIES
-from ._checks import check_cell as _check_is_cell
-from ._checks import check_size
-from ._typing import Params
-from ._unrolls.unroll import unroll
-
-__all__ = ["LeafError", "Report", "cell_properties", "check_cell"]
+from .._base import Cell, UnrollFn
+from .._checks import check_cell as _check_is_cell
+from .._checks import check_size
+from .._typing import Params
+from .._unrolls.unroll import unroll
+from ._problem import Comparison, draw, with_state
+from ._properties import PROPERTIES
 
 
 class LeafError(NamedTuple):

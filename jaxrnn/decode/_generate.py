@@ -1,4 +1,4 @@
-"""Generation: a layer's output, fed back as its next input; and beam search."""
+"""Generation: feed the output of a layer back as its next input."""
 
 from typing import Any
 
@@ -6,9 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ._base import Layer
-from ._beam_search import Hypotheses, beam_search
-from ._checks import (
+from .._base import Layer
+from .._checks import (
     as_array,
     check_class,
     check_flags,
@@ -16,24 +15,13 @@ from ._checks import (
     check_layer,
     check_sequence,
 )
-from ._choices import Choose, greedy, reads_logits, sampling
-from ._eager import compiled
-from ._numerics.most_probable import most_probable
-from ._options import check_function, check_key, check_size
-from ._tree import select
-from ._typing import Array, ArrayLike, Key, Params, State
-from .pooling import last
-
-__all__ = [
-    "Choose",
-    "Hypotheses",
-    "beam_search",
-    "ctc_greedy",
-    "generate",
-    "greedy",
-    "lengths_until",
-    "sampling",
-]
+from .._eager import compiled
+from .._numerics.most_probable import most_probable
+from .._options import check_function, check_key, check_size
+from .._tree import select
+from .._typing import Array, ArrayLike, Key, Params, State
+from ..pooling import last
+from ._choices import Choose, greedy, reads_logits
 
 
 def generate(

@@ -1,0 +1,23 @@
+"""Parameters, or a whole training run, in a safetensors file: no pickle, no half file.
+
+Every leaf comes back to the bit: arrays of JAX and of NumPy, numbers of NumPy and of
+Python, and ``jax.random`` keys. What safetensors has no name for, a complex number say,
+is kept as its bytes. A checksum over all of it finds damage.
+
+Needs the package ``safetensors`` (extra ``checkpoint``), and is the one submodule
+that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
+"""
+
+from ._params import load_metadata as load_metadata
+from ._params import load_params as load_params
+from ._params import load_state as load_state
+from ._params import save_params as save_params
+from ._params import save_state as save_state
+
+__all__ = [
+    "load_metadata",
+    "load_params",
+    "load_state",
+    "save_params",
+    "save_state",
+]

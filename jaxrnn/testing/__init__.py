@@ -1,0 +1,26 @@
+"""Checking a cell: what the contract promises, in float64, in one call.
+
+::
+
+    print(jaxrnn.testing.check_cell(my_cell(5)))
+
+Or one test for each property, with pytest::
+
+    CELL = my_cell(5)
+
+    @pytest.mark.parametrize("name", jaxrnn.testing.cell_properties(CELL))
+    def test_my_cell(name):
+        jaxrnn.testing.check_cell(CELL, properties=[name])
+"""
+
+from ._check_cell import LeafError as LeafError
+from ._check_cell import Report as Report
+from ._check_cell import cell_properties as cell_properties
+from ._check_cell import check_cell as check_cell
+
+__all__ = [
+    "LeafError",
+    "Report",
+    "cell_properties",
+    "check_cell",
+]
