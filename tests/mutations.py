@@ -272,8 +272,8 @@ MISTAKES = [
     Mistake(
         "metrics: a masked step counts as correct",
         "metrics/_classification.py",
-        "return _mean((predicted == labels).astype(jnp.float32), counted)",
-        "return _mean((predicted == labels).astype(jnp.float32), None)",
+        "return masked_mean((predicted == labels).astype(jnp.float32), counted)",
+        "return masked_mean((predicted == labels).astype(jnp.float32), None)",
         "training",
     ),
     Mistake(
@@ -322,7 +322,7 @@ MISTAKES = [
     # Data
     Mistake(
         "data: targets overlap their window",
-        "data/_series.py",
+        "data/_windows.py",
         "return together[:num_steps], together[num_steps:]",
         "return together[:num_steps], together[num_steps - 1 : -1]",
         "training",
@@ -336,7 +336,7 @@ MISTAKES = [
     ),
     Mistake(
         "data: masked steps count in the statistics",
-        "data/_series.py",
+        "data/_standardization.py",
         "return np.broadcast_to(valid[..., None], shape)",
         "return np.ones(shape, bool)",
         "training",

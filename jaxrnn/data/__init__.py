@@ -10,16 +10,7 @@ All of it is NumPy, on the host, before anything is traced.
 """
 
 from ._batches import Batch, bucketed_batches, pad
-from ._series import (
-    Statistics,
-    Windows,
-    random_windows,
-    restore,
-    standardize,
-    statistics,
-    windows,
-    windows_of_many,
-)
+from ._standardization import Statistics, restore, standardize, statistics
 from ._vocabulary import (
     Vocabulary,
     decode,
@@ -29,6 +20,7 @@ from ._vocabulary import (
     vocabulary_from_json,
     vocabulary_to_json,
 )
+from ._windows import Windows, random_windows, windows, windows_of_many
 
 __all__ = [
     "Batch",

@@ -5,7 +5,7 @@ from ._beam_search import beam_search as beam_search
 from ._choices import Choose as Choose
 from ._choices import greedy as greedy
 from ._choices import sampling as sampling
-from ._generate import ctc_greedy as ctc_greedy
+from ._ctc import ctc_greedy as ctc_greedy
 from ._generate import generate as generate
 from ._generate import lengths_until as lengths_until
 

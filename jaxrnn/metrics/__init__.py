@@ -10,12 +10,12 @@ from ._classification import bits as bits
 from ._classification import confusion as confusion
 from ._classification import f1 as f1
 from ._classification import macro_f1 as macro_f1
-from ._classification import mean_absolute_error as mean_absolute_error
 from ._classification import perplexity as perplexity
-from ._classification import persistence as persistence
-from ._classification import root_mean_squared_error as root_mean_squared_error
 from ._edit_distance import edit_distance as edit_distance
 from ._edit_distance import error_rate as error_rate
+from ._regression import mean_absolute_error as mean_absolute_error
+from ._regression import persistence as persistence
+from ._regression import root_mean_squared_error as root_mean_squared_error
 
 __all__ = [
     "accuracy",

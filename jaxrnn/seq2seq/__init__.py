@@ -31,17 +31,17 @@ that :func:`jaxrnn.decode.generate` and :func:`jaxrnn.decode.beam_search` write 
 (10, 3, 4)
 """
 
+from ._attending import AttendingParams as AttendingParams
+from ._attending import AttendingState as AttendingState
+from ._attending import attending as attending
+from ._attending import remember as remember
 from ._attention import AdditiveParams as AdditiveParams
-from ._attention import AttendingParams as AttendingParams
-from ._attention import AttendingState as AttendingState
 from ._attention import Attention as Attention
 from ._attention import DotProductParams as DotProductParams
 from ._attention import Memory as Memory
 from ._attention import additive as additive
 from ._attention import attend as attend
-from ._attention import attending as attending
 from ._attention import dot_product as dot_product
-from ._attention import remember as remember
 from ._encoder_decoder import EncoderDecoder as EncoderDecoder
 from ._encoder_decoder import EncoderDecoderParams as EncoderDecoderParams
 from ._encoder_decoder import encoder_decoder as encoder_decoder

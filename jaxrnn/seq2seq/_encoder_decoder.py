@@ -19,11 +19,8 @@ from .._numerics.precision import add_bias, dot
 from .._tree import select, state_fields, zeros_like
 from .._typing import Array, DTypeLike, Key, Params, State
 from ..initializers import glorot_uniform
-from ._attention import (
-    Attention,
-    attending,
-    remember,
-)
+from ._attending import attending, remember
+from ._attention import Attention
 
 
 class EncoderDecoderParams(NamedTuple):

@@ -13,10 +13,10 @@ Or one test for each property, with pytest::
         jaxrnn.testing.check_cell(CELL, properties=[name])
 """
 
-from ._check_cell import LeafError as LeafError
-from ._check_cell import Report as Report
 from ._check_cell import cell_properties as cell_properties
 from ._check_cell import check_cell as check_cell
+from ._report import LeafError as LeafError
+from ._report import Report as Report
 
 __all__ = [
     "LeafError",

@@ -86,7 +86,9 @@ def imports(module):
             parent = folder[: len(folder) + 1 - node.level]
             named = (*parent, *(node.module.split(".") if node.module else ()))
             for alias in node.names:
-                own.add((*named, alias.name) if (*named, alias.name) in PATHS else named)
+                own.add(
+                    (*named, alias.name) if (*named, alias.name) in PATHS else named
+                )
     return own, others
 
 
