@@ -6,7 +6,7 @@ In float32, without mask, in interleaved runs; "train" has the gradients of para
 inputs and initial state. Above 1, the library's choice is better.
 
 - gates: an LSTM that activates gate by gate, against one tanh over all.
-- whole: all steps in one chunk, against the chunks of the fast plan.
+- whole: all steps in one chunk, against the chunks of the fast loop.
 - recompute: the same chunks run again in the backward pass, against residuals kept.
 - transpose: by the transpose of ``w_h`` in each product, against once before the loop.
 - chunks: a GRU without residuals that projects the inputs of a chunk at once, against
@@ -19,6 +19,7 @@ inputs and initial state. Above 1, the library's choice is better.
 
 import argparse
 import contextlib
+import dataclasses
 import functools
 
 import jax
@@ -31,8 +32,9 @@ from jaxrnn._cells.lstm import LSTMResidual
 from jaxrnn._numerics import precision
 from jaxrnn._numerics.precision import dot
 from jaxrnn._unrolls import plan as plans
-from jaxrnn._unrolls import reverse_mode
 from jaxrnn._unrolls.arguments import prepare
+from jaxrnn._unrolls.entry_by_entry import EntryByEntry
+from jaxrnn._unrolls.reverse_mode import run_loops
 
 NAMES = ["S1", "two rows", "S2", "S3", "S4", "R1", "L2", "A1", "wide"]
 SHAPES = SHAPES | {
@@ -73,26 +75,35 @@ def with_bias_before(cell):
     )
 
 
-def planned(cell, change):
-    """``unroll_bptt`` with the fast plan changed."""
+def planned(cell, changes_of):
+    """``unroll_bptt`` with other fields of its loop, given the number of steps."""
 
-    def run(params, xs, state):
-        sequence = prepare(cell, params, xs, state, None, None, False)
-        size = plans.size_of(cell, params, sequence)
-        plan = change(plans.fast_plan(size), len(xs))
-        return reverse_mode._unroll(cell, plan, False, params, sequence)
+    def unroll(params, xs, state):
+        run, inputs = prepare(cell, params, xs, state, None, None, False)
+        loops = plans.fast_loops(run, plans.size_of(run, params, inputs))
+        loop = with_fields(loops.with_gradient, **changes_of(len(xs)))
+        loops = loops._replace(with_gradient=loop)
+        return run_loops(run, loops, params, inputs)
 
-    return run
+    return unroll
 
 
 def in_chunks(cell):
-    def run(params, xs, state):
-        sequence = prepare(cell, params, xs, state, None, None, False)
-        size = plans.size_of(cell, params, sequence)
-        plan = plans.fast_plan(size)._replace(recompute=True)
-        return reverse_mode.forward(cell, plan, False, params, sequence)[0]
+    """Forward, without residuals, by the chunks of training."""
 
-    return run
+    def unroll(params, xs, state):
+        run, inputs = prepare(cell, params, xs, state, None, None, False)
+        loop = plans.fast_loops(run, plans.size_of(run, params, inputs)).with_gradient
+        return with_fields(loop, recompute=True).forward_pass(run, params, inputs)[0]
+
+    return unroll
+
+
+def with_fields(loop, **changes):
+    """Change the chunks of a loop, also where it takes batch entries one by one."""
+    if isinstance(loop, EntryByEntry):
+        return EntryByEntry(with_fields(loop.loop, **changes))
+    return dataclasses.replace(loop, **changes)
 
 
 @contextlib.contextmanager
@@ -142,8 +153,10 @@ def main():
             "ours": fast(lstm.cell),
             "gates": fast(with_gates_apart(lstm.cell)),
             "bias": fast(with_bias_before(lstm.cell)),
-            "whole": planned(lstm.cell, lambda p, t: p._replace(chunk_size=t)),
-            "recompute": planned(lstm.cell, lambda p, t: p._replace(recompute=True)),
+            "whole": planned(lstm.cell, lambda t: {"chunk_size": t}),
+            "recompute": planned(
+                lstm.cell, lambda loop, t: with_fields(loop, recompute=True)
+            ),
         }
         for flag in ("mask", "resets"):
             flags = problem("lstm", SHAPES[name]._replace(flag=flag)).flags

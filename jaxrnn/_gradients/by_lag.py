@@ -28,7 +28,7 @@ from .._eager import compiled
 from .._numerics.precision import narrow, widen
 from .._tree import zeros_like
 from .._typing import ArrayLike, Params, State
-from .._unrolls.arguments import Sequence, batch_shape, prepare
+from .._unrolls.arguments import Inputs, Run, batch_shape, prepare
 from .transition import entering_states, transition
 
 
@@ -36,32 +36,30 @@ def no_observation(dstates: State) -> None:
     """Keep nothing of a step."""
 
 
-@compiled(num_static=3)
+@compiled(num_static=2)
 def scan_by_lag(
-    cell: Cell,
-    reverse: bool,
+    run: Run,
     observe: Callable[[State], Any],
     params: Params,
-    sequence: Sequence,
-    dys: ArrayLike,
-    dstate: State | None,
+    inputs: Inputs,
+    cotangents: tuple[ArrayLike, State | None],
 ) -> tuple[Params, State, Any]:
     """Go backward in time with one cotangent of the state for each lag.
 
     Args:
-        cell, params, reverse: as of the unroll.
-        sequence: its prepared arguments.
-        dys, dstate: as in :func:`jaxrnn.bptt`.
-        observe: what to keep of each step: a function of the cotangents
-            ``(T, *B, ...)``, by lag, of the state that enters the step.
+        run, params, inputs: those of the unroll.
+        observe: function of the cotangents ``(T, *B, ...)``, by lag, of the state that
+            enters a step; what it returns is kept.
+        cotangents: ``(dys, dstate)`` as in :func:`jaxrnn.bptt`.
 
     Returns:
         ``(dparams, dstates, observed)``: by lag the gradients of the parameters used
         in the steps, in accumulation dtype, and of the state before the first step
         taken; and what ``observe`` returned, stacked along time.
     """
-    num_steps = sequence.xs.shape[0]
-    states, last, ys = entering_states(cell, reverse, params, sequence)
+    dys, dstate = cotangents
+    num_steps = inputs.xs.shape[0]
+    states, last, ys = entering_states(run, params, inputs)
     dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
     dys = check_like("dys", dys, ys)
     wide = widen(params)
@@ -69,12 +67,12 @@ def scan_by_lag(
     def every_lag(leaf):
         return jnp.zeros((num_steps, *leaf.shape), leaf.dtype)
 
-    def body(carry, inputs):
+    def body(carry, at_step):
         dparams, dstates = carry
-        state, dy, *at_step = inputs
+        state, dy, *step_inputs = at_step
 
         def step(wide, state):
-            return transition(cell, narrow(wide, params), state, tuple(at_step))
+            return transition(run.cell, narrow(wide, params), state, tuple(step_inputs))
 
         # One step further from every loss. The longest lag there is reaches the last
         # entry at the first step only, so what rolls over is zero.
@@ -86,8 +84,10 @@ def scan_by_lag(
     # The roll before the first step turns the last entry into lag 0.
     dstates = jax.tree.map(lambda d: every_lag(d).at[-1:].set(d), dlast)
     carry = (jax.tree.map(every_lag, wide), dstates)
-    inputs = (states, dys, sequence.xs, sequence.mask, sequence.resets)
-    (dparams, dstates), observed = lax.scan(body, carry, inputs, reverse=not reverse)
+    sequences = (states, dys, inputs.xs, inputs.mask, inputs.resets)
+    (dparams, dstates), observed = lax.scan(
+        body, carry, sequences, reverse=not run.reverse
+    )
     return dparams, dstates, observed
 
 
@@ -143,12 +143,12 @@ def gradient_by_lag(
     >>> bool(abs(by_lag.w_h.sum(0) - total.w_h).max() < 1e-4)
     True
     """
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
     dparams, dstates, _ = scan_by_lag(
-        cell, reverse, no_observation, params, sequence, dys, dstate
+        run, no_observation, params, inputs, (dys, dstate)
     )
     if state is None:
-        batch = batch_shape(cell, sequence.xs)[1:]
+        batch = batch_shape(cell, inputs.xs)[1:]
         _, pull = jax.vjp(
             lambda wide: cell.initial_state(narrow(wide, params), batch),
             widen(params),

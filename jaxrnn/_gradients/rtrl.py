@@ -32,7 +32,7 @@ from .._options import check_shape
 from .._params import check_cell_params
 from .._tree import select, zeros_like
 from .._typing import Array, ArrayLike, Params, Shape, State
-from .._unrolls.arguments import prepare
+from .._unrolls.arguments import Run, prepare
 from .._unrolls.masked_scan import masked_step
 from .._unrolls.unroll import unroll
 from .influence import Influence, dense_influence, influence_for
@@ -244,36 +244,35 @@ def rtrl(
     True
     """
     influence = _usable(cell, params, influence)
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
     last, ys = jax.eval_shape(
-        lambda params, xs: unroll(cell, params, xs), params, sequence.xs
+        lambda params, xs: unroll(cell, params, xs), params, inputs.xs
     )
     dys = check_like("dys", dys, ys)
     if dstate is not None:
         dstate = check_like("dstate", dstate, last)
     if state is not None:
-        state = sequence.state
-    data = (sequence, dys, state, dstate)
-    return _rtrl(cell, influence, reverse, params, data)
+        state = inputs.state
+    data = (inputs, dys, state, dstate)
+    return _rtrl(run, influence, params, data)
 
 
-@compiled(num_static=3)
-def _rtrl(
-    cell: Cell, influence: Influence, reverse: bool, params: Params, data: Any
-) -> Params:
-    sequence, dys, state, dstate = data
-    batch_shape = sequence.xs.shape[1:-1]
+@compiled(num_static=2)
+def _rtrl(run: Run, influence: Influence, params: Params, data: Any) -> Params:
+    cell = run.cell
+    inputs, dys, state, dstate = data
+    batch_shape = inputs.xs.shape[1:-1]
 
-    def step(carry, inputs):
+    def step(carry, at_step):
         carry, dparams = carry
-        x, dy, valid, reset = inputs
+        x, dy, valid, reset = at_step
         carry, _, pull = _advance(cell, params, carry, x, valid, reset, influence)
         return (carry, jax.tree.map(jnp.add, dparams, pull(dy))), None
 
     carry = _carry(cell, params, batch_shape, state, influence)
     carry = (carry, zeros_like(widen(params)))
-    inputs = (sequence.xs, dys, sequence.mask, sequence.resets)
-    (carry, dparams), _ = lax.scan(step, carry, inputs, reverse=reverse)
+    sequences = (inputs.xs, dys, inputs.mask, inputs.resets)
+    (carry, dparams), _ = lax.scan(step, carry, sequences, reverse=run.reverse)
     if dstate is not None:
         end = influence.pull(dstate, carry.influence, dparams)
         dparams = jax.tree.map(jnp.add, dparams, end)

@@ -5,7 +5,7 @@ from jax import lax
 from .._base import Cell
 from .._eager import compiled
 from .._typing import Array, Params, State
-from .._unrolls.arguments import Sequence, batch_shape
+from .._unrolls.arguments import Inputs, Run, batch_shape
 from .._unrolls.masked_scan import masked_step
 
 
@@ -15,15 +15,15 @@ def transition(
     state: State,
     inputs: tuple[Array, Array | None, Array | None],
 ) -> tuple[State, Array]:
-    """One step of :func:`unroll` as a function of all that it depends on.
+    """Take one step of an unroll, as a function of everything that the step depends on.
 
-    For what looks at one step at a time: its Jacobians, its vector products.
+    It serves to look at single steps: their Jacobians, their vector products.
 
     Args:
-        cell, params: as of the unroll.
+        cell, params: those of the unroll.
         state: the state that enters the step.
-        inputs: ``(x, valid, reset)``, one step of the inputs, mask and resets of a
-            :class:`Sequence`.
+        inputs: ``(x, valid, reset)``, one step of ``xs``, ``mask`` and ``resets`` of
+            :class:`~jaxrnn._unrolls.arguments.Inputs`.
 
     Returns:
         ``(state, y)``.
@@ -37,16 +37,16 @@ def transition(
     return state, y
 
 
-@compiled(num_static=2)
+@compiled(num_static=1)
 def entering_states(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence
+    run: Run, params: Params, inputs: Inputs
 ) -> tuple[State, State, Array]:
-    """The states ``(T, *B, ...)`` that enter each step, the last state and outputs."""
+    """Return the states ``(T, *B, ...)`` before each step, the last one and the ys."""
 
-    def step(state, inputs):
-        new_state, y = transition(cell, params, state, inputs)
+    def step(state, at_step):
+        new_state, y = transition(run.cell, params, state, at_step)
         return new_state, (state, y)
 
-    inputs = (sequence.xs, sequence.mask, sequence.resets)
-    last, (states, ys) = lax.scan(step, sequence.state, inputs, reverse=reverse)
+    sequences = (inputs.xs, inputs.mask, inputs.resets)
+    last, (states, ys) = lax.scan(step, inputs.state, sequences, reverse=run.reverse)
     return states, last, ys

@@ -1,10 +1,10 @@
-"""The arguments of an unroll, checked and made ready for the loop."""
+"""The arguments of an unroll, checked once and made ready for a loop."""
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from .._base import Cell
+from .._base import Adjoint, Cell
 from .._checks import check_cell, check_flags, check_like, check_sequence
 from .._numerics.placement import placed_like
 from .._options import check_bool
@@ -13,28 +13,50 @@ from .._tree import select, zeros_like
 from .._typing import Array, ArrayLike, Key, Params, Shape, State
 
 
-class Sequence(NamedTuple):
-    """The arguments of an unroll, checked and ready for the scan."""
+class Run(NamedTuple):
+    """What stays the same during a run over time; it is static under ``jax.jit``."""
+
+    cell: Cell
+    reverse: bool  # take the steps from the last to the first
+    steps_at_once: int = 1  # steps in one iteration of a loop that JAX differentiates
+
+    @property
+    def adjoint(self) -> Adjoint:
+        """The adjoint of the cell, which the caller has checked to be there."""
+        assert self.cell.adjoint is not None
+        return self.cell.adjoint
+
+
+class Inputs(NamedTuple):
+    """The arrays of a run besides the parameters."""
 
     xs: Array  # (T, *B, I), zero where masked
     state: State  # before the first step taken
     fresh: State  # what a reset restores
     mask: Array | None  # (T, *B)
-    resets: Array | None  # (T, *B), in the order of the scan
+    resets: Array | None  # (T, *B), in the order in which the steps are taken
 
 
-def hoisted(cell: Cell, params: Params) -> tuple[Cell, Params]:
-    """A cell and parameters of the same steps, without what each step would repeat."""
+def begin(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None,
+    mask: ArrayLike | None,
+    resets: ArrayLike | None,
+    reverse: bool,
+) -> tuple[Run, Params, Inputs]:
+    """Check the arguments of an unroll and give each its final form.
+
+    Weights that a cell derives from its parameters are derived here, before the loop.
+    So the parameters returned belong to the cell of the run.
+    """
     check_cell("cell", cell)
     check_cell_params(cell, params)
-    if cell.derived is None:
-        return cell, params
-    return hoisted(cell.derived.cell, cell.derived.weights(params))
-
-
-def batch_shape(cell: Cell, inputs: Array) -> Shape:
-    """What is in front of the features, and of the axes of space, of the inputs."""
-    return inputs.shape[: inputs.ndim - 1 - len(cell.spatial_shape)]
+    while cell.derived is not None:
+        cell, params = cell.derived.cell, cell.derived.weights(params)
+    inputs = _inputs(cell, params, xs, state, mask, resets, reverse)
+    return Run(cell, reverse), params, inputs
 
 
 def prepare(
@@ -45,10 +67,23 @@ def prepare(
     mask: ArrayLike | None,
     resets: ArrayLike | None,
     reverse: bool,
-) -> Sequence:
-    """Check the arguments of an unroll and give each its final form."""
+) -> tuple[Run, Inputs]:
+    """:func:`begin` for callers that differentiate by the parameters as they are."""
     check_cell("cell", cell)
     check_cell_params(cell, params)
+    inputs = _inputs(cell, params, xs, state, mask, resets, reverse)
+    return Run(cell, reverse), inputs
+
+
+def _inputs(
+    cell: Cell,
+    params: Params,
+    xs: ArrayLike,
+    state: State | None,
+    mask: ArrayLike | None,
+    resets: ArrayLike | None,
+    reverse: bool,
+) -> Inputs:
     check_bool("reverse", reverse)
     inputs = check_sequence("xs", xs, cell.spatial_shape)
     steps = batch_shape(cell, inputs)
@@ -57,21 +92,28 @@ def prepare(
     fresh = cell.initial_state(params, steps[1:])
     state = fresh if state is None else check_like("state", state, fresh)
     if valid is not None:
-        # Garbage times a zero cotangent is garbage: it must not enter the products.
+        # Selecting outputs and states in the loop is not enough: a weight gradient is
+        # xs^T da, and NaN times a cotangent of zero is NaN. So garbage is replaced
+        # before it enters a product.
         inputs = select(valid, inputs, zeros_like(inputs))
     if starts is not None:
         starts = segment_resets(starts, reverse=reverse)
     data = (inputs, valid, starts)
     state, fresh = placed_like((state, fresh), data, len(steps) - 1)
-    return Sequence(xs=inputs, state=state, fresh=fresh, mask=valid, resets=starts)
+    return Inputs(xs=inputs, state=state, fresh=fresh, mask=valid, resets=starts)
+
+
+def batch_shape(cell: Cell, inputs: Array) -> Shape:
+    """Return the axes of the inputs before the spatial axes and the features."""
+    return inputs.shape[: inputs.ndim - 1 - len(cell.spatial_shape)]
 
 
 def segment_resets(resets: Array, *, reverse: bool) -> Array:
-    """Where the state is renewed, in the order in which the steps are taken.
+    """Mark the steps before which the state is renewed, in the order of the loop.
 
-    ``resets`` marks the first step of each segment. Forward, that is where a
-    segment is entered. In reverse it is entered at its last step, which is the one
-    before the next segment's first.
+    ``resets`` marks the first step of each segment. A forward run enters a segment
+    there. A reversed run enters it at its last step, which is the step before the
+    first one of the next segment.
     """
     if not reverse:
         return resets
@@ -81,7 +123,10 @@ def segment_resets(resets: Array, *, reverse: bool) -> Array:
 def draw_noise(
     cell: Cell, params: Params, xs: ArrayLike, key: Key | None
 ) -> tuple[Cell, ArrayLike]:
-    """The cell and the inputs for a run with this key; those given if it is None."""
+    """Return the cell and the inputs of a run that draws its noise with ``key``.
+
+    Without a key, or for a cell without noise, both are returned as they are.
+    """
     if key is None or cell.noise is None:
         return cell, xs
     inputs = check_sequence("xs", xs)

@@ -24,7 +24,7 @@ from .._checks import naming_forward_mode
 from .._descriptions.known import known
 from .._tree import select, zeros_like
 from .._typing import Array, ArrayLike, Params, State
-from .arguments import hoisted, prepare
+from .arguments import begin
 
 
 @known
@@ -68,31 +68,31 @@ def unroll_associative(
     >>> state.shape, ys.shape
     ((3, 5), (7, 3, 5))
     """
-    cell, params = hoisted(cell, params)
+    run, params, inputs = begin(cell, params, xs, state, mask, resets, reverse)
+    cell = run.cell
     if cell.coefficients is None:
         raise ValueError(
             "cell must be linear in its state, as mingru, minlstm and lru are without "
             "wrappers that change the step, for an associative scan, got "
             "cell.coefficients = None: use jaxrnn.unroll_bptt or jaxrnn.unroll"
         )
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    a_xs = cell.project(params, sequence.xs)
+    a_xs = cell.project(params, inputs.xs)
     decay, drive = cell.coefficients(params, a_xs)
     decay = jnp.broadcast_to(decay, drive.shape)
-    if sequence.mask is not None:
-        decay = select(sequence.mask, decay, jnp.ones_like(decay))
-        drive = select(sequence.mask, drive, jnp.zeros_like(drive))
-    if sequence.resets is not None:
-        fresh = _as_multiplied(sequence.fresh, drive.dtype)
-        drive = select(sequence.resets, decay * fresh[None] + drive, drive)
-    first = _as_multiplied(sequence.state, drive.dtype)
+    if inputs.mask is not None:
+        decay = select(inputs.mask, decay, jnp.ones_like(decay))
+        drive = select(inputs.mask, drive, jnp.zeros_like(drive))
+    if inputs.resets is not None:
+        fresh = _as_multiplied(inputs.fresh, drive.dtype)
+        drive = select(inputs.resets, decay * fresh[None] + drive, drive)
+    first = _as_multiplied(inputs.state, drive.dtype)
     with naming_forward_mode():
-        states = recurrence(reverse, decay, drive, first, sequence.resets)
-    states = _as_stored(states, sequence.state.dtype)
-    last = states[0 if reverse else -1] if len(states) else sequence.state
-    ys = jnp.asarray(states, sequence.xs.dtype)
-    if sequence.mask is not None:
-        ys = select(sequence.mask, ys, zeros_like(ys))
+        states = recurrence(run.reverse, decay, drive, first, inputs.resets)
+    states = _as_stored(states, inputs.state.dtype)
+    last = states[0 if run.reverse else -1] if len(states) else inputs.state
+    ys = jnp.asarray(states, inputs.xs.dtype)
+    if inputs.mask is not None:
+        ys = select(inputs.mask, ys, zeros_like(ys))
     return last, ys
 
 

@@ -6,10 +6,10 @@ time, one step takes ``ds_t = dL/ds_t`` and ``dy_t = dL/dy_t`` to::
     ds_(t-1) = (ds_t/ds_(t-1))^T ds_t + (dy_t/ds_(t-1))^T dy_t
     da_t     = (ds_t/da_t)^T ds_t     + (dy_t/da_t)^T dy_t
 
-which is ``Adjoint.backward``. The loop keeps no parameter gradient: those are sums
-over all steps of products with ``da_t`` and are formed after the steps of a chunk of
-time, in one product for each, by ``Adjoint.accumulate``. How long the chunks are is a
-:class:`~jaxrnn._unrolls.plan.Plan`; it changes speed and memory, and no value.
+which is ``Adjoint.backward``. The loop over these steps forms no parameter gradient.
+Each is a sum over all steps of products with ``da_t``, so ``Adjoint.accumulate`` forms
+it after the steps of a chunk of time, by one product. How time is cut into chunks
+(:mod:`jaxrnn._unrolls.plan`) changes speed and memory, and no value.
 """
 
 import functools
@@ -23,9 +23,10 @@ from .._descriptions.known import known
 from .._options import check_size
 from .._tree import zeros_like
 from .._typing import Array, ArrayLike, Params, State
-from .arguments import batch_shape, hoisted, prepare
-from .plan import fast_plan, size_of, small_plan
-from .reverse_mode import Saved, reverse_mode, run_backward, run_forward
+from .arguments import batch_shape, begin, prepare
+from .loop import Saved
+from .plan import fast_loops, size_of, small_loops
+from .reverse_mode import run_backward, run_fast, run_forward
 
 
 @known
@@ -74,9 +75,8 @@ def unroll_bptt(
     True
     """
     adjoint_of(cell)
-    cell, params = hoisted(cell, params)
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    return reverse_mode(cell, fast_plan, reverse, params, sequence)
+    run, params, inputs = begin(cell, params, xs, state, mask, resets, reverse)
+    return run_fast(run, fast_loops, params, inputs)
 
 
 @known
@@ -127,10 +127,9 @@ def unroll_chunked(
     adjoint_of(cell)
     if chunk_size is not None:
         chunk_size = check_size("chunk_size", chunk_size)
-    cell, params = hoisted(cell, params)
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    plan_of = functools.partial(small_plan, chunk_size=chunk_size)
-    return reverse_mode(cell, plan_of, reverse, params, sequence)
+    run, params, inputs = begin(cell, params, xs, state, mask, resets, reverse)
+    choose = functools.partial(small_loops, chunk_size=chunk_size)
+    return run_fast(run, choose, params, inputs)
 
 
 def bptt(
@@ -184,14 +183,13 @@ def bptt(
         results = bptt(inner, made, xs, dys, state, dstate=dstate, **flags)
         (dparams,) = pull_weights(results[0])
         return dparams, *results[1:]
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    plan = fast_plan(size_of(cell, params, sequence))
-    (last, ys), kept = run_forward(cell, plan, reverse, params, sequence)
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
+    loop = fast_loops(run, size_of(run, params, inputs)).with_gradient
+    (last, ys), kept = run_forward(run, loop, params, inputs)
     dlast = zeros_like(last) if dstate is None else check_like("dstate", dstate, last)
     cotangents = (dlast, check_like("dys", dys, ys))
-    saved = Saved(params, sequence, kept)
-    gradients = run_backward(cell, plan, reverse, saved, cotangents)
-    dparams, dxs, dstate0, dfresh = gradients
+    saved = Saved(params, inputs, kept)
+    dparams, dxs, dstate0, dfresh = run_backward(run, loop, saved, cotangents)
 
     # An initial state that the parameters determine passes its gradient on to them.
     if state is None:

@@ -7,12 +7,14 @@ from jax import lax
 
 from .._tree import add, select, zeros_like
 from .._typing import Array, State
+from .arguments import Inputs, Run
 
 Step: TypeAlias = Callable[[State, Any], tuple[State, Array, Any]]
+Pull: TypeAlias = Callable[[State, Any], tuple[State, Any]]
 
 
 def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
-    """``step`` with reset before it and mask after it, as a body for ``lax.scan``.
+    """Put a reset before a step and a mask after it, as a body for ``lax.scan``.
 
     Args:
         step: ``(state, x) -> (state, y, residual)``.
@@ -20,7 +22,7 @@ def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
 
     Returns:
         ``(state, (x, valid, reset)) -> (state, (y, residual))``; ``valid`` and
-        ``reset`` are bool ``(*B)`` or None. The residual is left as it is.
+        ``reset`` are bool ``(*B)`` or None. The residual is not masked.
     """
 
     def body(state, inputs):
@@ -30,7 +32,8 @@ def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
         if valid is None:
             new_state, y, residual = step(state, x)
             return new_state, (y, residual)
-        # A masked step runs on the fresh state: the one it holds may be NaN.
+        # A masked step runs on the fresh state, because the state it holds may be NaN,
+        # which the backward pass would multiply by zero.
         new_state, y, residual = step(select(valid, state, fresh), x)
         new_state = select(valid, new_state, state)
         return new_state, (select(valid, y, zeros_like(y)), residual)
@@ -39,49 +42,42 @@ def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
 
 
 def masked_scan(
-    step: Step,
-    state: State,
-    xs: Any,
-    *,
-    fresh: State,
-    mask: Array | None,
-    resets: Array | None,
-    reverse: bool,
-    unroll: int = 1,
+    step: Step, run: Run, inputs: Inputs, a_xs: Any
 ) -> tuple[State, Array, Any]:
     """Scan ``step`` over time.
 
     Args:
         step: ``(state, x) -> (state, y, residual)``.
-        state: state before the first step taken.
-        xs: pytree with leaves ``(T, *B, ...)``.
-        fresh: the state that a reset restores.
-        mask: bool ``(T, *B)`` or None; where False, state held and output zero.
-        resets: bool ``(T, *B)`` or None, as :func:`segment_resets` gives them.
-        reverse: take the steps from the last to the first.
-        unroll: steps in one iteration of the loop.
+        run: says in which order the steps are taken, and how many in an iteration.
+        inputs: first state, fresh state, mask and resets are taken from these.
+        a_xs: pytree with leaves ``(T, *B, ...)``; one entry is the ``x`` of a step.
 
     Returns:
         ``(state, ys, residuals)``; outputs and residuals stay at their own time.
     """
-    body = masked_step(step, fresh)
-    inputs = (xs, mask, resets)
+    body = masked_step(step, inputs.fresh)
     state, (ys, residuals) = lax.scan(
-        body, state, inputs, reverse=reverse, unroll=unroll
+        body,
+        inputs.state,
+        (a_xs, inputs.mask, inputs.resets),
+        reverse=run.reverse,
+        unroll=run.steps_at_once,
     )
     return state, ys, residuals
 
 
 def masked_step_transposed(
-    backward: Callable[[State, Any], tuple[State, Any]],
+    pull: Pull,
 ) -> Callable[[tuple[State, State], Any], tuple[tuple[State, State], Any]]:
     """The transpose of :func:`masked_step`, as a body for ``lax.scan``.
 
-    Each line is the transpose of one of :func:`masked_step`, from the last to the
-    first: a held state hands its cotangent on, a replaced state hands it to ``fresh``.
+    Each line is the transpose of a line of :func:`masked_step`, read from the last to
+    the first: a state that was held passes its cotangent on, and a state that was
+    replaced passes it to ``fresh``.
 
     Args:
-        backward: ``(dstate, dy) -> (dstate_prev, da)``; ``dy`` may carry residuals.
+        pull: ``(dstate, dy) -> (dstate_prev, da)``, the transpose of one step; ``dy``
+            may come with residuals.
 
     Returns:
         ``((dstate, dfresh), (dy, valid, reset)) -> ((dstate_prev, dfresh), da)``.
@@ -90,41 +86,37 @@ def masked_step_transposed(
     def body(carry, inputs):
         dstate, dfresh = carry
         dy, valid, reset = inputs
-        dprevious, da = backward(dstate, dy)
+        dprevious, da = pull(dstate, dy)
         if valid is not None:
             dprevious = select(valid, dprevious, dstate)
             da = select(valid, da, zeros_like(da))
         if reset is not None:
-            none = zeros_like(dprevious)
-            dfresh = add(dfresh, select(reset, dprevious, none))
-            dprevious = select(reset, none, dprevious)
+            zeros = zeros_like(dprevious)
+            dfresh = add(dfresh, select(reset, dprevious, zeros))
+            dprevious = select(reset, zeros, dprevious)
         return (dprevious, dfresh), da
 
     return body
 
 
 def masked_scan_transposed(
-    backward: Callable[[State, Any], tuple[State, Any]],
-    dstate: State,
-    dys: Any,
-    *,
-    mask: Array | None,
-    resets: Array | None,
-    reverse: bool,
+    pull: Pull, run: Run, inputs: Inputs, cotangents: tuple[State, Any]
 ) -> tuple[State, State, Any]:
     """Scan the transpose of a step against the order of :func:`masked_scan`.
 
     Args:
-        backward: see :func:`masked_step_transposed`.
-        dstate: cotangent of the final state.
-        dys: pytree with leaves ``(T, *B, ...)``.
-        mask, resets, reverse: as they were given to :func:`masked_scan`.
+        pull: see :func:`masked_step_transposed`.
+        run, inputs: those of :func:`masked_scan`.
+        cotangents: ``(dstate, dys)``, of the final state and, with leaves
+            ``(T, *B, ...)``, of the outputs.
 
     Returns:
         ``(dstate, dfresh, das)``: cotangents of the first state, of the fresh state
         and of the inputs of all steps.
     """
-    body = masked_step_transposed(backward)
+    dstate, dys = cotangents
+    body = masked_step_transposed(pull)
     carry = (dstate, zeros_like(dstate))
-    carry, das = lax.scan(body, carry, (dys, mask, resets), reverse=not reverse)
+    sequences = (dys, inputs.mask, inputs.resets)
+    carry, das = lax.scan(body, carry, sequences, reverse=not run.reverse)
     return *carry, das

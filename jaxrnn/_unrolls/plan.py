@@ -1,132 +1,141 @@
-"""How an unroll cuts time into chunks: the one place where shapes decide.
+"""Which loop runs a cell: the one place where sizes and the platform decide.
 
-The rules were tuned on CPUs, with ``benchmarks/compare.py`` and ``choices.py``;
-docs/performance.md says why there are any. On other backends a fast run is one scan.
+The rules were tuned on CPUs, with ``benchmarks/compare.py`` and
+``benchmarks/choices.py``; docs/performance.md explains them. On other backends a run is
+one scan. The names of rows below are those of its tables.
 """
 
+import dataclasses
 import math
 from typing import NamedTuple
 
 import jax
 
-from .._base import Cell
 from .._numerics.tuning import on_cpu
 from .._typing import Params, State
-from .arguments import Sequence
+from .arguments import Inputs, Run
+from .chunks import Chunks
+from .entry_by_entry import EntryByEntry
+from .loop import Loop
+from .stretch import Scanned, in_place
 
-# Up to this many projected numbers (T B A) a run stays in the caches, and is whole; so
-# is a run whose rows (T B) a single chunk could have.
+# A run is not cut into chunks if its pre-activations (T B A numbers) stay in the
+# caches, or if one chunk may hold all of its rows (T B). Row L2 (T B A = 1.8 M, T B =
+# 700) is whole by the second rule; "whole" shows what the largest ones lose, S4 and R1.
 WHOLE = 2**20
 
-# Projected numbers (K B A) of a chunk, and the bounds of its rows (K B): enough for an
-# efficient product, few enough for the caches.
+# Pre-activations (K B A numbers) of a chunk, and the bounds of its rows (K B): enough
+# for an efficient product, few enough for the caches. Rows S4, R1 and A1.
 CHUNK = 3 * 2**17
-LEAST_ROWS, MOST_ROWS = 640, 2048
+MIN_ROWS, MAX_ROWS = 640, 2048
 
-# From 0.12 on, XLA's CPU backend makes one kernel of a loop that touches little memory,
-# if its products are of vectors with matrices. So rows run one by one if there are few:
-# up to so many with a gradient, and without; if their states and projected inputs are
-# small (B S A); and if the loop is long enough (T) to be worth more compilation.
+# From version 0.12 of jax on, XLA's CPU backend makes one kernel of a loop that touches
+# little memory, if its products are of vectors with matrices. Batch entries therefore
+# run one by one if there are few of them (B, with and without a gradient), if their
+# states and pre-activations are small (B S A numbers), and if the loop is long enough
+# (T) to pay for the compilation of more loops. Rows S1 and "two rows", column "rows".
 LOOPS_ARE_KERNELS = jax.__version_info__ >= (0, 12)
-ROWS_WITH_GRADIENT, ROWS_WITHOUT, SMALL, LEAST_STEPS = 4, 2, 2**14, 32
+ENTRIES_WITH_GRADIENT, ENTRIES_WITHOUT, SMALL, MIN_STEPS = 4, 2, 2**14, 32
 
-
-# Where each kernel is launched, steps in one iteration of the loop: they read and write
-# their part of a sequence together.
-UNROLL = 4
-
-
-class Plan(NamedTuple):
-    """How to run over time."""
-
-    chunk_size: int  # K, steps whose inputs are projected at once
-    recompute: bool  # keep the states between chunks, not the residuals of all steps
-
-    by_row: bool = False  # run row by row, so that each loop is one kernel
-    unroll: int = 0  # steps in one iteration of a scan; 0: a loop that writes in place
+# Steps in one iteration of a loop where each kernel is launched by itself, as on a GPU:
+# the steps of an iteration read and write their part of a sequence together.
+STEPS_AT_ONCE = 4
 
 
 class Size(NamedTuple):
-    """What a plan depends on."""
+    """The sizes on which the choice of a loop depends."""
 
     num_steps: int  # T
-    rows: int  # B, of a step
-    width: int  # A, projected numbers of a row
+    batch: int  # B, entries of the batch, times the spatial positions
+    width: int  # A, pre-activations of an entry
     state: State  # leaves (*B, ...)
 
 
-def fast_plan(size: Size) -> Plan:
-    """The fastest plan to take gradients by."""
-    num_steps, rows, width, _ = size
-    if not on_cpu():
-        return Plan(max(num_steps, 1), recompute=False, unroll=UNROLL)
-    by_row = _by_row(size, ROWS_WITH_GRADIENT)
-    in_cache = num_steps * rows * width <= WHOLE
-    if in_cache or num_steps * rows <= MOST_ROWS:
-        return Plan(max(num_steps, 1), recompute=False, by_row=by_row)
-    together = min(max(CHUNK // width, LEAST_ROWS), MOST_ROWS)
-    chunk_size = _even(num_steps, max(together // rows, 1))
-    return Plan(chunk_size, recompute=False, by_row=by_row)
+class Loops(NamedTuple):
+    """The loops that a run may take."""
+
+    with_gradient: Loop
+    without_gradient: Loop  # nothing need be kept
 
 
-def small_plan(size: Size, chunk_size: int | None) -> Plan:
-    """A plan that keeps little: about ``sqrt(T)`` steps a chunk if none is given."""
-    num_steps = size.num_steps
+def size_of(run: Run, params: Params, inputs: Inputs) -> Size:
+    """Return the sizes of a run."""
+    xs = inputs.xs
+    width = jax.eval_shape(run.cell.project, params, xs).shape[-1]
+    return Size(len(xs), math.prod(xs.shape[1:-1]), width, inputs.state)
+
+
+def fast_loops(run: Run, size: Size) -> Loops:
+    """Choose the fastest loops for a cell.
+
+    A loop of another kind, for cells or platforms of its own, is chosen here.
+    """
+    return _chunk_loops(size, _fast_chunk_size(size), recompute=False)
+
+
+def small_loops(run: Run, size: Size, chunk_size: int | None = None) -> Loops:
+    """Choose loops that keep little: about ``sqrt(T)`` states by default."""
+    num_steps = max(size.num_steps, 1)
     if chunk_size is None:
         chunk_size = _even(num_steps, max(math.isqrt(num_steps), 1))
-    chunk_size = min(chunk_size, max(num_steps, 1))
-    by_row = _by_row(size, ROWS_WITH_GRADIENT)
-    unroll = 0 if on_cpu() else UNROLL
-    return Plan(chunk_size, recompute=True, by_row=by_row, unroll=unroll)
+    return _chunk_loops(size, min(chunk_size, num_steps), recompute=True)
 
 
-def without_gradient(plan: Plan, size: Size) -> Plan:
-    """The plan for a run of which no gradient is asked, so that nothing is kept."""
-    chunk_size = 1 if _fuses(size) else plan.chunk_size
-    by_row = _by_row(size, ROWS_WITHOUT)
-    return plan._replace(chunk_size=chunk_size, recompute=True, by_row=by_row)
+def _chunk_loops(size: Size, chunk_size: int, *, recompute: bool) -> Loops:
+    take_steps = in_place if on_cpu() else Scanned(STEPS_AT_ONCE)
+    chunks = Chunks(chunk_size, recompute, take_steps)
+    bare_size = 1 if _projects_in_its_step(size) else chunk_size
+    # To recompute in a backward pass that never comes is to keep nothing.
+    bare = dataclasses.replace(chunks, chunk_size=bare_size, recompute=True)
+    return Loops(
+        with_gradient=_by_entry(chunks, size, ENTRIES_WITH_GRADIENT),
+        without_gradient=_by_entry(bare, size, ENTRIES_WITHOUT),
+    )
 
 
-def _by_row(size: Size, most_rows: int) -> bool:
-    """Whether the rows should run one by one."""
+def _fast_chunk_size(size: Size) -> int:
+    num_steps, batch, width, _ = size
+    in_cache = num_steps * batch * width <= WHOLE
+    if in_cache or num_steps * batch <= MAX_ROWS or not on_cpu():
+        return max(num_steps, 1)
+    rows = min(max(CHUNK // width, MIN_ROWS), MAX_ROWS)
+    return _even(num_steps, max(rows // batch, 1))
+
+
+def _by_entry(loop: Chunks, size: Size, max_entries: int) -> Loop:
+    """Run the entries of the batch one by one if that is faster."""
     leaves = jax.tree.leaves(size.state)
-    few = 1 <= size.rows <= most_rows and size.num_steps >= LEAST_STEPS
+    few = 1 <= size.batch <= max_entries and size.num_steps >= MIN_STEPS
     if not (LOOPS_ARE_KERNELS and on_cpu() and few and leaves):
-        return False
+        return loop
     largest = max(leaf.size for leaf in leaves)  # B S
     wide = {leaf.dtype.name for leaf in leaves} <= {"float32", "float64"}
-    return wide and largest * size.width <= SMALL
+    return EntryByEntry(loop) if wide and largest * size.width <= SMALL else loop
 
 
-def _fuses(size: Size) -> bool:
-    """Whether a run that keeps no residuals should project each input in its own step.
+def _projects_in_its_step(size: Size) -> bool:
+    """Decide whether a run without a gradient projects each input in its own step.
 
-    Where one array is all that a step makes, XLA's CPU backend puts the whole step into
-    one kernel. An input that is split into gates is then looked up in a chunk by its
-    index in time, element by element. A cell like that, a GRU, takes half the time if
-    the input comes out of a product in the same step.
+    Where a step makes a single array, XLA's CPU backend puts the whole step into one
+    kernel. That kernel looks up an input that is split into gates by its index in time,
+    element by element, if the input comes from a chunk. A cell like that, a GRU, takes
+    half the time if the same step makes the product (column "chunks, GRU forward").
     """
-    made = jax.tree.leaves(size.state)
-    split = len(made) == 1 and size.rows * size.width > made[0].size
+    leaves = jax.tree.leaves(size.state)
+    split = len(leaves) == 1 and size.batch * size.width > leaves[0].size
     return split and on_cpu()
 
 
 def _even(num_steps: int, chunk_size: int) -> int:
-    """A chunk size near the one asked for, that leaves no remainder if there is one.
+    """Find a chunk size near the given one that divides the number of steps.
 
-    A remainder is a second copy of the loop to compile.
+    Steps that remain would be a second copy of the loop to compile. If no size between
+    half of the given one and the given one divides, one that leaves few is returned.
     """
     if chunk_size >= num_steps:
         return max(num_steps, 1)
-    least = -(-num_steps // chunk_size)
-    for count in range(least, 2 * least):
+    fewest = -(-num_steps // chunk_size)
+    for count in range(fewest, 2 * fewest):
         if num_steps % count == 0:
             return num_steps // count
-    return -(-num_steps // least)
-
-
-def size_of(cell: Cell, params: Params, sequence: Sequence) -> Size:
-    """What the plan of a run depends on."""
-    xs = sequence.xs
-    width = jax.eval_shape(cell.project, params, xs).shape[-1]
-    return Size(len(xs), math.prod(xs.shape[1:-1]), width, sequence.state)
+    return -(-num_steps // fewest)

@@ -1,62 +1,47 @@
-"""The two passes as one scan each, which JAX can differentiate again."""
+"""The two passes as one scan each: plain, and differentiable again.
+
+The loops of :mod:`jaxrnn._unrolls.chunks` write in place, which JAX cannot
+differentiate cheaply. Where JAX asks for a derivative of theirs, it gets the derivative
+of these.
+"""
 
 import functools
 
-from .._base import Cell
-from .._checks import adjoint_of
 from .._typing import Array, Params, Residual, State
-from .arguments import Sequence
-from .masked_scan import masked_scan, masked_scan_transposed
+from .arguments import Inputs, Run
+from .loop import Gradients
+from .masked_scan import Pull, masked_scan, masked_scan_transposed
 
 
-def scan_forward(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence
-) -> tuple[tuple[State, Array], Residual]:
-    state, ys, residuals = masked_scan(
-        functools.partial(adjoint_of(cell).forward, params),
-        sequence.state,
-        cell.project(params, sequence.xs),
-        fresh=sequence.fresh,
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-    )
-    return (state, ys), residuals
+def step_transposed(run: Run, params: Params) -> Pull:
+    """The transpose of one step: ``(dstate, (residual, dy)) -> (dstate_prev, da)``."""
+    adjoint = run.adjoint
 
-
-def scan_backward(
-    cell: Cell,
-    reverse: bool,
-    params: Params,
-    sequence: Sequence,
-    residuals: Residual,
-    cotangents: tuple[State, Array],
-) -> tuple[Params, Array, State, State]:
-    dstate, dys = cotangents
-    adjoint = adjoint_of(cell)
-
-    def backward(dstate, inputs):
+    def pull(dstate, inputs):
         residual, dy = inputs
         return adjoint.backward(params, residual, dstate, dy)
 
-    dstate, dfresh, da_xs = masked_scan_transposed(
-        backward,
-        dstate,
-        (residuals, dys),
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-    )
-    dparams, dxs = adjoint.accumulate(params, sequence.xs, residuals, da_xs)
-    return dparams, dxs, dstate, dfresh
+    return pull
+
+
+def scan_forward(
+    run: Run, params: Params, inputs: Inputs
+) -> tuple[tuple[State, Array], Residual]:
+    """Run the forward steps of the adjoint; return the values and all residuals."""
+    step = functools.partial(run.adjoint.forward, params)
+    a_xs = run.cell.project(params, inputs.xs)
+    state, ys, residuals = masked_scan(step, run, inputs, a_xs)
+    return (state, ys), residuals
 
 
 def scan_gradients(
-    cell: Cell,
-    reverse: bool,
-    params: Params,
-    sequence: Sequence,
-    cotangents: tuple[State, Array],
-) -> tuple[Params, Array, State, State]:
-    _, residuals = scan_forward(cell, reverse, params, sequence)
-    return scan_backward(cell, reverse, params, sequence, residuals, cotangents)
+    run: Run, params: Params, inputs: Inputs, cotangents: tuple[State, Array]
+) -> Gradients:
+    """Run forward and then backward; return the gradients of :func:`scan_forward`."""
+    _, residuals = scan_forward(run, params, inputs)
+    dstate, dys = cotangents
+    dstate, dfresh, da_xs = masked_scan_transposed(
+        step_transposed(run, params), run, inputs, (dstate, (residuals, dys))
+    )
+    dparams, dxs = run.adjoint.accumulate(params, inputs.xs, residuals, da_xs)
+    return dparams, dxs, dstate, dfresh

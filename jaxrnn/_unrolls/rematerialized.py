@@ -1,19 +1,19 @@
-"""Scans that JAX differentiates, unrolled and rematerialised as one likes."""
+"""``unroll_with``: :func:`jaxrnn.unroll` with options for its scan."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .._base import Cell, UnrollFn
+from .._base import UnrollFn
 from .._descriptions.spec import described
 from .._eager import compiled
 from .._options import check_function, check_size
 from .._typing import Array, Params, State
-from .arguments import Sequence, hoisted, prepare
-from .unroll import unroll_sequence
+from .arguments import Inputs, Run, begin
+from .unroll import plain_scan
 
 
 @described
@@ -65,67 +65,59 @@ def unroll_with(
             "chunk_size: give both"
         )
 
-    def run(
+    chunks = None if chunk_size is None else _Chunks(chunk_size, policy)
+
+    def unroll_fn(
         cell, params, xs, state=None, *, mask=None, resets=None, reverse=False
     ) -> tuple[State, Array]:
-        cell, params = hoisted(cell, params)
-        sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+        run, params, inputs = begin(cell, params, xs, state, mask, resets, reverse)
+        run = run._replace(steps_at_once=steps_at_once)
+        if chunks is None:
+            return plain_scan(run, params, inputs)
+        return _scan_chunks(run, chunks, params, inputs)
 
-        if chunk_size is None:
-            return unroll_sequence(cell, reverse, steps_at_once, params, sequence)
-        return _rematerialized(
-            cell, reverse, steps_at_once, chunk_size, policy, params, sequence
-        )
-
-    return run
+    return unroll_fn
 
 
-@compiled(num_static=5)
-def _rematerialized(
-    cell: Cell,
-    reverse: bool,
-    steps_at_once: int,
-    chunk_size: int,
-    policy: Callable[..., bool] | None,
-    params: Params,
-    sequence: Sequence,
+class _Chunks(NamedTuple):
+    """How ``jax.checkpoint`` treats the chunks of a run."""
+
+    size: int  # steps
+    policy: Callable[..., bool] | None
+
+
+@compiled(num_static=2)
+def _scan_chunks(
+    run: Run, chunks: _Chunks, params: Params, inputs: Inputs
 ) -> tuple[State, Array]:
+    """Scan over chunks of time, each a scan that the backward pass runs once more."""
+
     def take(state, part):
         xs, mask, resets = part
-        chunk = Sequence(xs, state, sequence.fresh, mask, resets)
-        return unroll_sequence(cell, reverse, steps_at_once, params, chunk)
+        chunk = Inputs(xs, state, inputs.fresh, mask, resets)
+        return plain_scan(run, params, chunk)
 
-    whole = (sequence.xs, sequence.mask, sequence.resets)
-    taken_again = jax.checkpoint(take, policy=policy)
-    return _in_chunks(taken_again, sequence.state, whole, chunk_size, reverse)
+    take_again = jax.checkpoint(take, policy=chunks.policy)
+    count = len(inputs.xs) // chunks.size
+    num_even = count * chunks.size
+    sequences = (inputs.xs, inputs.mask, inputs.resets)
+    even = jax.tree.map(
+        lambda leaf: leaf[:num_even].reshape(count, chunks.size, *leaf.shape[1:]),
+        sequences,
+    )
 
+    def take_even(state):
+        state, ys = lax.scan(take_again, state, even, reverse=run.reverse)
+        return state, jax.tree.map(lambda y: y.reshape(num_even, *y.shape[2:]), ys)
 
-def _in_chunks(
-    take: Callable[[State, Any], tuple[State, Array]],
-    state: State,
-    whole: Any,
-    chunk_size: int,
-    reverse: bool,
-) -> tuple[State, Array]:
-    """Scan ``take`` over chunks of time; the last steps of time may be fewer."""
-    num_steps = len(jax.tree.leaves(whole)[0])
-    count = num_steps // chunk_size
-    even = count * chunk_size
-    rest = jax.tree.map(lambda leaf: leaf[even:], whole)
-
-    def cut(leaf: Array) -> Array:
-        return leaf[:even].reshape(count, chunk_size, *leaf.shape[1:])
-
-    def run_even(state):
-        state, ys = lax.scan(take, state, jax.tree.map(cut, whole), reverse=reverse)
-        return state, jax.tree.map(lambda y: y.reshape(even, *y.shape[2:]), ys)
-
-    if even == num_steps:
-        return run_even(state)
-    if reverse:
-        state, last = take(state, rest)
-        state, first = run_even(state)
+    if num_even == len(inputs.xs):
+        return take_even(inputs.state)
+    # The steps that remain are the last ones in time, and a chunk of their own.
+    rest = jax.tree.map(lambda leaf: leaf[num_even:], sequences)
+    if run.reverse:
+        state, last = take_again(inputs.state, rest)
+        state, first = take_even(state)
     else:
-        state, first = run_even(state)
-        state, last = take(state, rest)
+        state, first = take_even(inputs.state)
+        state, last = take_again(state, rest)
     return state, jax.tree.map(lambda *parts: jnp.concatenate(parts), first, last)

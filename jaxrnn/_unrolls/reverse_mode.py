@@ -1,57 +1,68 @@
-"""Reverse mode: a fast run over time, and what JAX differentiates in its place.
+"""Reverse mode: a fast loop over time, and what JAX differentiates in its place.
 
-The runs of :mod:`jaxrnn._unrolls.chunks` write in place, which JAX cannot differentiate
-cheaply. So forward and backward pass carry tangents of their own, those of the
-reference: the same two passes as one scan each.
+``jax.grad`` of a run takes the loop's own backward pass (``custom_vjp``). A loop need
+not be differentiable, so derivatives of its two passes (``custom_jvp``) are those of
+the scans of ``reference.py``: second derivatives work, in the memory of plain scans.
 """
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._base import Cell
-from .._checks import adjoint_of, naming_forward_mode
+from .._checks import naming_forward_mode
 from .._descriptions.captured import holds_tracer
 from .._eager import compiled
 from .._numerics.placement import is_placed
 from .._typing import Array, Params, State
-from . import row_by_row
-from .arguments import Sequence
-from .plan import Plan, Size, size_of, without_gradient
+from .arguments import Inputs, Run
+from .loop import Gradients, Loop, Saved
+from .plan import Loops, Size, size_of
 from .reference import scan_forward, scan_gradients
-from .unroll import unroll_sequence
-
-# The reference: all steps in one scan each way. JAX can differentiate it again, and
-# does: the derivatives of the forms that write in place are those of the reference.
+from .unroll import plain_scan
 
 
-class Saved(NamedTuple):
-    """What the backward pass needs of the forward pass."""
+def run_fast(
+    run: Run, choose: Callable[[Run, Size], Loops], params: Params, inputs: Inputs
+) -> tuple[State, Array]:
+    """Run over time by the loops that ``choose`` returns.
 
-    params: Params
-    sequence: Sequence
-    kept: Any  # a function of the other two, and so without a tangent of its own
+    Raises:
+        TypeError: JAX asks for forward mode; the message says what to do instead.
+    """
+    if _needs_one_scan(run, params, inputs):
+        return plain_scan(run, params, inputs)
+    loops = choose(run, size_of(run, params, inputs))
+    with naming_forward_mode():
+        return _run_loops(run, loops, params, inputs)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def forward(
-    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+def _needs_one_scan(run: Run, params: Params, inputs: Inputs) -> bool:
+    """Decide whether JAX must see one scan, and differentiate it itself."""
+    # On a mesh, what is written and where it goes must have the same type; JAX sees to
+    # that in a scan. Loops are chosen by numbers, and an exported program may have
+    # symbols for sizes. A custom backward pass cannot give a gradient to a value that
+    # the cell closes over.
+    symbolic = not all(isinstance(size, int) for size in inputs.xs.shape)
+    return is_placed((params, inputs)) or symbolic or holds_tracer(run.cell)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _forward_pass(
+    run: Run, loop: Loop, params: Params, inputs: Inputs
 ) -> tuple[tuple[State, Array], Any]:
-    return row_by_row.run_forward(
-        cell, adjoint_of(cell), plan, reverse, params, sequence
-    )
+    return loop.forward_pass(run, params, inputs)
 
 
-@forward.defjvp
-def _forward_jvp(cell, plan, reverse, primals, tangents):
-    values, kept = forward(cell, plan, reverse, *primals)
+@_forward_pass.defjvp
+def _forward_jvp(run, loop, primals, tangents):
+    values, kept = _forward_pass(run, loop, *primals)
 
-    def reference(params, sequence):
-        return scan_forward(cell, reverse, params, sequence)[0]
+    def reference(params, inputs):
+        return scan_forward(run, params, inputs)[0]
 
     _, dvalues = jax.jvp(reference, primals, tangents)
     return (values, kept), (dvalues, jax.tree.map(_no_tangent, kept))
@@ -63,77 +74,46 @@ def _no_tangent(leaf: Array) -> Array | np.ndarray:
     return np.zeros(leaf.shape, jax.dtypes.float0)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def backward(
-    cell: Cell,
-    plan: Plan,
-    reverse: bool,
-    saved: Saved,
-    cotangents: tuple[State, Array],
-) -> tuple[Params, Array, State, State]:
-    return row_by_row.run_backward(
-        cell, adjoint_of(cell), plan, reverse, *saved, cotangents
-    )
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _backward_pass(
+    run: Run, loop: Loop, saved: Saved, cotangents: tuple[State, Array]
+) -> Gradients:
+    return loop.backward_pass(run, saved, cotangents)
 
 
-@backward.defjvp
-def _backward_jvp(cell, plan, reverse, primals, tangents):
-    gradients = backward(cell, plan, reverse, *primals)
+@_backward_pass.defjvp
+def _backward_jvp(run, loop, primals, tangents):
+    gradients = _backward_pass(run, loop, *primals)
     (saved, cotangents), (dsaved, dcotangents) = primals, tangents
     _, dgradients = jax.jvp(
-        functools.partial(scan_gradients, cell, reverse),
-        (saved.params, saved.sequence, cotangents),
-        (dsaved.params, dsaved.sequence, dcotangents),
+        functools.partial(scan_gradients, run),
+        (saved.params, saved.inputs, cotangents),
+        (dsaved.params, dsaved.inputs, dcotangents),
     )
     return gradients, dgradients
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _unroll(
-    cell: Cell, plan: Plan, reverse: bool, params: Params, sequence: Sequence
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def run_loops(
+    run: Run, loops: Loops, params: Params, inputs: Inputs
 ) -> tuple[State, Array]:
-    # No gradient is asked for.
-    plan = without_gradient(plan, size_of(cell, params, sequence))
-    return row_by_row.run_forward(
-        cell, adjoint_of(cell), plan, reverse, params, sequence
-    )[0]
+    """Run over time by the loop without a gradient, as none has been asked for."""
+    return loops.without_gradient.forward_pass(run, params, inputs)[0]
 
 
-def _unroll_forward(cell, plan, reverse, params, sequence):
-    values, kept = forward(cell, plan, reverse, params, sequence)
-    return values, Saved(params, sequence, kept)
+def _run_loops_forward(run, loops, params, inputs):
+    values, kept = _forward_pass(run, loops.with_gradient, params, inputs)
+    return values, Saved(params, inputs, kept)
 
 
-def _unroll_backward(cell, plan, reverse, saved, cotangents):
-    dparams, dxs, dstate, dfresh = backward(cell, plan, reverse, saved, cotangents)
-    return dparams, Sequence(dxs, dstate, dfresh, mask=None, resets=None)
+def _run_loops_backward(run, loops, saved, cotangents):
+    gradients = _backward_pass(run, loops.with_gradient, saved, cotangents)
+    dparams, dxs, dstate, dfresh = gradients
+    return dparams, Inputs(dxs, dstate, dfresh, mask=None, resets=None)
 
 
-_unroll.defvjp(_unroll_forward, _unroll_backward)
-_unroll_compiled = compiled(num_static=3)(_unroll)
-run_forward = compiled(num_static=3)(forward)
-run_backward = compiled(num_static=3)(backward)
+run_loops.defvjp(_run_loops_forward, _run_loops_backward)
 
-
-def reverse_mode(
-    cell: Cell,
-    plan_of: Callable[[Size], Plan],
-    reverse: bool,
-    params: Params,
-    sequence: Sequence,
-) -> tuple[State, Array]:
-    """Run over time by a plan; says where to go if forward mode comes instead."""
-    if _needs_one_scan(cell, params, sequence):
-        return unroll_sequence(cell, reverse, 1, params, sequence)
-    plan = plan_of(size_of(cell, params, sequence))
-    with naming_forward_mode():
-        return _unroll_compiled(cell, plan, reverse, params, sequence)
-
-
-def _needs_one_scan(cell: Cell, params: Params, sequence: Sequence) -> bool:
-    """Whether JAX must see one scan, and differentiate it."""
-    # On a mesh the types of what is written and of where must agree, and JAX knows how
-    # in a scan. A plan needs sizes, and an exported program may have symbols for them.
-    # A backward pass of our own has no way to a value that the cell closes over.
-    symbolic = not all(isinstance(size, int) for size in sequence.xs.shape)
-    return is_placed((params, sequence)) or symbolic or holds_tracer(cell)
+_run_loops = compiled(num_static=2)(run_loops)
+run_forward = compiled(num_static=2)(_forward_pass)
+run_backward = compiled(num_static=2)(_backward_pass)

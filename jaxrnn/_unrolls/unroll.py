@@ -1,11 +1,11 @@
-"""``unroll``: project once, scan the step; JAX differentiates it."""
+"""``unroll``: project all inputs at once, then scan the step; JAX differentiates."""
 
 from .._base import Cell
 from .._descriptions.known import known
 from .._eager import compiled
 from .._numerics.precision import narrow, widen
 from .._typing import Array, ArrayLike, Params, State
-from .arguments import Sequence, hoisted, prepare
+from .arguments import Inputs, Run, begin
 from .masked_scan import masked_scan
 
 
@@ -72,36 +72,20 @@ def unroll(
     >>> state.shape, ys.shape
     ((3, 5), (7, 3, 5))
     """
-    cell, params = hoisted(cell, params)
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    return unroll_sequence(cell, reverse, 1, params, sequence)
+    run, params, inputs = begin(cell, params, xs, state, mask, resets, reverse)
+    return plain_scan(run, params, inputs)
 
 
-@compiled(num_static=3)
-def unroll_sequence(
-    cell: Cell,
-    reverse: bool,
-    steps_at_once: int,
-    params: Params,
-    sequence: Sequence,
-) -> tuple[State, Array]:
-    """:func:`unroll` of arguments that are checked already.
-
-    ``steps_at_once`` steps are one iteration of the loop.
-    """
+@compiled(num_static=1)
+def plain_scan(run: Run, params: Params, inputs: Inputs) -> tuple[State, Array]:
+    """Run over time by one scan of the cell's step, which JAX can differentiate."""
+    # The parameters are narrowed inside the step, so that JAX sums the gradient of
+    # 16-bit parameters over time in float32.
     wide = widen(params)
 
     def step(state, a_x):
-        return *cell.step(narrow(wide, params), state, a_x), None
+        return *run.cell.step(narrow(wide, params), state, a_x), None
 
-    state, ys, _ = masked_scan(
-        step,
-        sequence.state,
-        cell.project(params, sequence.xs),
-        fresh=sequence.fresh,
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-        unroll=steps_at_once,
-    )
+    a_xs = run.cell.project(params, inputs.xs)
+    state, ys, _ = masked_scan(step, run, inputs, a_xs)
     return state, ys

@@ -16,7 +16,7 @@ from .._gradients.by_lag import scan_by_lag
 from .._gradients.rows import flat, over_rows
 from .._numerics.precision import accumulation_dtype
 from .._typing import Array, ArrayLike, Params, State
-from .._unrolls.arguments import Sequence, batch_shape, prepare
+from .._unrolls.arguments import Inputs, Run, batch_shape, prepare
 from .._unrolls.masked_scan import masked_step
 
 
@@ -93,33 +93,31 @@ def state_gradients(
     >>> bool(norms[0] < norms[-1])
     True
     """
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    return _state_gradients(cell, reverse, params, sequence, jnp.asarray(dys))
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
+    return _state_gradients(run, params, inputs, jnp.asarray(dys))
 
 
-@compiled(num_static=2)
-def _state_gradients(
-    cell: Cell, reverse: bool, params: Params, sequence: Sequence, dys: Array
-) -> State:
-    num_steps = sequence.xs.shape[0]
+@compiled(num_static=1)
+def _state_gradients(run: Run, params: Params, inputs: Inputs, dys: Array) -> State:
+    cell, num_steps = run.cell, inputs.xs.shape[0]
 
     def step(state, a_x):
         return *cell.step(params, state, a_x), None
 
-    body = masked_step(step, sequence.fresh)
+    body = masked_step(step, inputs.fresh)
 
-    def shifted(state, inputs):
-        shift, *inputs = inputs
-        return body(jax.tree.map(jnp.add, state, shift), inputs)
+    def shifted(state, at_step):
+        shift, *at_step = at_step
+        return body(jax.tree.map(jnp.add, state, shift), at_step)
 
     def outputs(shifts):
-        a_xs = cell.project(params, sequence.xs)
-        inputs = (shifts, a_xs, sequence.mask, sequence.resets)
-        _, (ys, _) = lax.scan(shifted, sequence.state, inputs, reverse=reverse)
+        a_xs = cell.project(params, inputs.xs)
+        sequences = (shifts, a_xs, inputs.mask, inputs.resets)
+        _, (ys, _) = lax.scan(shifted, inputs.state, sequences, reverse=run.reverse)
         return ys
 
     shifts = jax.tree.map(
-        lambda s: jnp.zeros((num_steps, *s.shape), s.dtype), sequence.state
+        lambda s: jnp.zeros((num_steps, *s.shape), s.dtype), inputs.state
     )
     ys, pull = jax.vjp(outputs, shifts)
     return pull(check_like("dys", dys, ys))[0]
@@ -173,16 +171,16 @@ def state_gradient_norms(
     >>> bool((norms.by_lag[-1] < norms.by_lag[0]).all())
     True
     """
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    num_axes = len(batch_shape(cell, sequence.xs))
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
+    num_axes = len(batch_shape(cell, inputs.xs))
     norms = _norms(num_axes)
     flags = {"mask": mask, "resets": resets, "reverse": reverse}
     by_time = norms(state_gradients(cell, params, xs, dys, state, **flags))
 
-    _, _, of_pairs = scan_by_lag(cell, reverse, norms, params, sequence, dys, None)
+    _, _, of_pairs = scan_by_lag(run, norms, params, inputs, (dys, None))
     has_loss = (jnp.asarray(dys) != 0).any(axis=tuple(range(num_axes, jnp.ndim(dys))))
-    if sequence.mask is not None:
-        has_loss &= sequence.mask
+    if inputs.mask is not None:
+        has_loss &= inputs.mask
     # Lag l exists for the losses of the step taken l steps after the first, and later.
     from_last = has_loss if reverse else has_loss[::-1]
     count = jnp.cumsum(from_last, axis=0)[::-1]

@@ -12,7 +12,7 @@ from .._gradients.rows import flat, over_rows
 from .._gradients.transition import entering_states, transition
 from .._options import check_size
 from .._typing import Array, ArrayLike, Params, State
-from .._unrolls.arguments import Sequence, batch_shape, prepare
+from .._unrolls.arguments import Inputs, Run, batch_shape, prepare
 from .._unrolls.masked_scan import masked_scan
 from ..initializers import orthogonal
 
@@ -91,25 +91,25 @@ def jacobian_spectrum(
     ((4, 3, 5, 5), (4, 3, 5), (4, 3))
     """
     window = check_size("window", window)
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    num_steps = sequence.xs.shape[0]
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
+    num_steps = inputs.xs.shape[0]
     if window > num_steps:
         raise ValueError(
             f"window must be at most the number of steps, {num_steps}, got {window}"
         )
-    states, _, _ = entering_states(cell, reverse, params, sequence)
+    states, _, _ = entering_states(run, params, inputs)
 
-    def jacobian(state, inputs):
+    def jacobian(state, at_step):
         vector, unravel = ravel_pytree(state)
 
         def step(vector):
-            return flat(transition(cell, params, unravel(vector), inputs)[0])
+            return flat(transition(cell, params, unravel(vector), at_step)[0])
 
         return jax.jacrev(step)(vector)
 
-    inputs = (sequence.xs, sequence.mask, sequence.resets)
-    num_axes = len(batch_shape(cell, sequence.xs))
-    steps = over_rows(jacobian, num_axes)(states, inputs)
+    sequences = (inputs.xs, inputs.mask, inputs.resets)
+    num_axes = len(batch_shape(cell, inputs.xs))
+    steps = over_rows(jacobian, num_axes)(states, sequences)
     # Products need the order in which the steps are taken.
     order = slice(None, None, -1 if reverse else 1)
     jacobians = _window_products(steps[order], window)[order]
@@ -175,11 +175,9 @@ def lyapunov_exponents(
     >>> bool((result.exponents < 0).all())
     True
     """
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-    if not len(sequence.xs):
-        raise ValueError(
-            f"xs must have at least one step, got shape {sequence.xs.shape}"
-        )
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
+    if not len(inputs.xs):
+        raise ValueError(f"xs must have at least one step, got shape {inputs.xs.shape}")
     like = flat(cell.initial_state(params))
     count = like.size
     if num_exponents is not None:
@@ -190,13 +188,14 @@ def lyapunov_exponents(
             f"{count}"
         )
 
-    return _lyapunov_exponents(cell, reverse, count, params, sequence)
+    return _lyapunov_exponents(run, count, params, inputs)
 
 
-@compiled(num_static=3)
+@compiled(num_static=2)
 def _lyapunov_exponents(
-    cell: Cell, reverse: bool, count: int, params: Params, sequence: Sequence
+    run: Run, count: int, params: Params, inputs: Inputs
 ) -> LyapunovExponents:
+    cell = run.cell
     like = flat(cell.initial_state(params))
 
     def row(state, frame, a_x):
@@ -209,7 +208,7 @@ def _lyapunov_exponents(
         frame, r = jnp.linalg.qr(jax.vmap(push, 1, 1)(frame))
         return (unravel(vector), frame), jnp.log(jnp.abs(jnp.diagonal(r)))
 
-    batch = batch_shape(cell, sequence.xs)[1:]
+    batch = batch_shape(cell, inputs.xs)[1:]
     rows = over_rows(row, len(batch))
 
     def step(carry, a_x):
@@ -219,14 +218,10 @@ def _lyapunov_exponents(
     # whose units do not meet; and the same ones first, however many there are.
     frame = orthogonal(jax.random.key(0), (like.size, like.size), like.dtype)
     frame = jnp.broadcast_to(frame[:, :count], (*batch, like.size, count))
-    _, growth, _ = masked_scan(
-        step,
-        (sequence.state, frame),
-        cell.project(params, sequence.xs),
-        fresh=(sequence.fresh, frame),
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
+    with_frame = inputs._replace(
+        state=(inputs.state, frame), fresh=(inputs.fresh, frame)
     )
-    valid = None if sequence.mask is None else sequence.mask[..., None]
+    a_xs = cell.project(params, inputs.xs)
+    _, growth, _ = masked_scan(step, run, with_frame, a_xs)
+    valid = None if inputs.mask is None else inputs.mask[..., None]
     return LyapunovExponents(exponents=growth.mean(axis=0, where=valid), growth=growth)

@@ -11,7 +11,7 @@ from .._checks import check_flags, check_floating, check_sequence
 from .._numerics.precision import accumulation_dtype
 from .._typing import ArrayLike, Params, Residual, State
 from .._unrolls.arguments import prepare
-from .._unrolls.masked_scan import masked_scan
+from .._unrolls.reference import scan_forward
 
 
 class Saturation(NamedTuple):
@@ -52,22 +52,13 @@ def residuals(
     >>> residuals(cell, params, jnp.ones((7, 3, 2))).f.shape
     (7, 3, 5)
     """
-    sequence = prepare(cell, params, xs, state, mask, resets, reverse)
+    run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
     if cell.adjoint is None:
         raise ValueError(
             "cell must have an adjoint, whose residuals these are, got cell.adjoint = "
             "None"
         )
-    _, _, kept = masked_scan(
-        functools.partial(cell.adjoint.forward, params),
-        sequence.state,
-        cell.project(params, sequence.xs),
-        fresh=sequence.fresh,
-        mask=sequence.mask,
-        resets=sequence.resets,
-        reverse=reverse,
-    )
-    return kept
+    return scan_forward(run, params, inputs)[1]
 
 
 def saturation(

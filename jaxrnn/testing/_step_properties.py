@@ -10,7 +10,7 @@ import numpy as np
 from .._base import Adjoint
 from .._gradients.transition import entering_states
 from .._typing import Array, Params, State
-from .._unrolls.arguments import Sequence, batch_shape
+from .._unrolls.arguments import Inputs, Run, batch_shape
 from ._problem import STEP, Comparison, Problem, compare_all, quick_jit, random_like
 
 
@@ -78,12 +78,9 @@ def _each_step(fn: Callable[..., Any], params: Params, *steps: Any) -> Any:
 
 def _states_and_inputs(problem: Problem, params: Params) -> tuple[State, Array]:
     """States that enter T steps, and their projected inputs."""
-    states, _, _ = entering_states(
-        problem.cell,
-        False,
-        problem.params,
-        Sequence(problem.xs, problem.state, problem.state, None, None),
-    )
+    inputs = Inputs(problem.xs, problem.state, problem.state, mask=None, resets=None)
+    run = Run(problem.cell, reverse=False)
+    states, _, _ = entering_states(run, problem.params, inputs)
     return states, problem.cell.project(params, problem.xs)
 
 

@@ -21,9 +21,12 @@ from cases import (
 from covering import combinations
 
 import jaxrnn
-from jaxrnn._unrolls import reverse_mode
 from jaxrnn._unrolls.arguments import prepare
-from jaxrnn._unrolls.plan import Plan
+from jaxrnn._unrolls.chunks import Chunks
+from jaxrnn._unrolls.entry_by_entry import EntryByEntry
+from jaxrnn._unrolls.plan import Loops
+from jaxrnn._unrolls.reverse_mode import run_loops
+from jaxrnn._unrolls.stretch import Scanned
 
 REVERSE = {"forward": False, "reverse": True}
 RECOMPUTE = {"keep": False, "recompute": True}
@@ -31,12 +34,13 @@ OTHER_BATCHES = {name: batch for name, batch in BATCHES.items() if name != "batc
 keeping = combinations(strength=1, recompute=RECOMPUTE)
 
 
-def unroll_by(plan):
-    """An unroll that runs by ``plan``, whatever the shapes are."""
+def unroll_by(loop):
+    """An unroll that runs by ``loop``, whatever the shapes are."""
+    loops = Loops(with_gradient=loop, without_gradient=loop)
 
     def unroll(cell, params, xs, state=None, *, mask=None, resets=None, reverse=False):
-        sequence = prepare(cell, params, xs, state, mask, resets, reverse)
-        return reverse_mode._unroll(cell, plan, reverse, params, sequence)
+        run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
+        return run_loops(run, loops, params, inputs)
 
     return unroll
 
@@ -63,7 +67,7 @@ def check(unroll_fn, cell, case, reverse, tolerance=1e-10):
 def test_chunks_equal_the_whole(name, reverse, recompute, chunk_size):
     cell = CELLS[name].cell
     case = problem(cell)
-    check(unroll_by(Plan(chunk_size, recompute)), cell, case, reverse)
+    check(unroll_by(Chunks(chunk_size, recompute)), cell, case, reverse)
 
 
 @combinations(
@@ -74,9 +78,9 @@ def test_chunks_equal_the_whole(name, reverse, recompute, chunk_size):
 )
 def test_chunks_of_a_scan_equal_the_whole(name, reverse, recompute, sizes):
     cell = CELLS[name].cell
-    chunk_size, unroll = sizes
-    plan = Plan(chunk_size, recompute, unroll=unroll)
-    check(unroll_by(plan), cell, problem(cell), reverse)
+    chunk_size, steps_at_once = sizes
+    loop = Chunks(chunk_size, recompute, Scanned(steps_at_once))
+    check(unroll_by(loop), cell, problem(cell), reverse)
 
 
 @pytest.mark.parametrize("name", [name for name in BASE if name not in KINDS])
@@ -87,32 +91,32 @@ def test_every_cell_runs_in_chunks(name):
 
 
 @combinations(name=KINDS, reverse=REVERSE, recompute=RECOMPUTE)
-def test_rows_apart_equal_the_batch(name, reverse, recompute):
+def test_entries_one_by_one_equal_the_batch(name, reverse, recompute):
     cell = CELLS[name].cell
-    plan = Plan(3, recompute, by_row=True)
-    check(unroll_by(plan), cell, problem(cell), reverse)
+    loop = EntryByEntry(Chunks(3, recompute))
+    check(unroll_by(loop), cell, problem(cell), reverse)
 
 
 @combinations(strength=1, batch=OTHER_BATCHES)
-def test_rows_apart_take_any_batch(batch):
+def test_entries_one_by_one_take_any_batch(batch):
     cell = CELLS["lstm"].cell
-    plan = Plan(T, recompute=False, by_row=True)
-    check(unroll_by(plan), cell, problem(cell, batch), reverse=True)
+    loop = EntryByEntry(Chunks(T, recompute=False))
+    check(unroll_by(loop), cell, problem(cell, batch), reverse=True)
 
 
 @combinations(strength=1, batch=OTHER_BATCHES, recompute=RECOMPUTE)
 def test_chunks_take_any_batch(batch, recompute):
     cell = CELLS["lstm"].cell
     case = problem(cell, batch)
-    check(unroll_by(Plan(3, recompute)), cell, case, reverse=True)
+    check(unroll_by(Chunks(3, recompute)), cell, case, reverse=True)
 
 
 @keeping
 def test_chunks_take_no_steps(recompute):
     cell = CELLS["gru"].cell
     case = problem(cell, steps=0)
-    check(unroll_by(Plan(1, recompute, unroll=4)), cell, case, reverse=False)
-    check(unroll_by(Plan(3, recompute)), cell, case, reverse=False)
+    check(unroll_by(Chunks(1, recompute, Scanned(4))), cell, case, reverse=False)
+    check(unroll_by(Chunks(3, recompute)), cell, case, reverse=False)
     check(jaxrnn.unroll_chunked, cell, case, reverse=True)
 
 
@@ -123,7 +127,11 @@ def test_garbage_in_the_padding_of_a_chunk_reaches_nothing(recompute, reverse):
     garbage = jnp.where(case.mask[..., None], case.xs, jnp.nan)
     arguments = (case.state, case.mask, case.resets, (case.dstate, case.dys))
     run = functools.partial(
-        values_and_gradients, unroll_by(Plan(3, recompute)), cell, reverse, case.params
+        values_and_gradients,
+        unroll_by(Chunks(3, recompute)),
+        cell,
+        reverse,
+        case.params,
     )
     clean, dirty = run(case.xs, *arguments), run(garbage, *arguments)
     assert_close(dirty, clean, 1e-12)
@@ -144,7 +152,7 @@ def test_a_learned_initial_state_gets_its_gradient_through_chunks(recompute, rev
         return jax.grad(loss)(case.params)
 
     assert_close(
-        gradient(unroll_by(Plan(3, recompute))), gradient(jaxrnn.unroll), 1e-10
+        gradient(unroll_by(Chunks(3, recompute))), gradient(jaxrnn.unroll), 1e-10
     )
 
 
@@ -156,7 +164,7 @@ def test_gradients_of_chunks_are_summed_in_float32(dtype, recompute):
     case = problem(cell, dtype=dtype, steps=600, mask=False, resets=False)
     case = dataclasses.replace(case, dys=jnp.ones_like(case.dys))
     tolerance = {jnp.float32: 1e-5, jnp.bfloat16: 3e-2}[dtype]
-    check(unroll_by(Plan(1, recompute)), cell, case, False, tolerance)
+    check(unroll_by(Chunks(1, recompute)), cell, case, False, tolerance)
 
 
 @keeping
@@ -183,7 +191,7 @@ def test_chunks_can_be_differentiated_again(recompute):
         return forward, jax.grad(along)(case.params)
 
     assert_close(
-        products(unroll_by(Plan(3, recompute))), products(jaxrnn.unroll), 1e-10
+        products(unroll_by(Chunks(3, recompute))), products(jaxrnn.unroll), 1e-10
     )
 
 
@@ -203,5 +211,5 @@ def test_chunks_can_be_mapped(recompute):
         return jax.vmap(one, (None, 1, 1))(case.params, case.xs, case.dys)
 
     assert_close(
-        gradient(unroll_by(Plan(3, recompute))), gradient(jaxrnn.unroll), 1e-10
+        gradient(unroll_by(Chunks(3, recompute))), gradient(jaxrnn.unroll), 1e-10
     )

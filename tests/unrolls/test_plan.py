@@ -1,4 +1,4 @@
-"""How a run is cut up: the plans, and the memory and the programs they lead to."""
+"""Which loop runs a cell, and the memory and the programs that this leads to."""
 
 import functools
 
@@ -9,30 +9,47 @@ from cases import assert_close, random_normal
 
 import jaxrnn
 from jaxrnn._numerics.precision import dot, dot_in_loop
+from jaxrnn._numerics.tuning import on_cpu
 from jaxrnn._unrolls import plan as plans
-from jaxrnn._unrolls.plan import Plan, Size, fast_plan, small_plan, without_gradient
+from jaxrnn._unrolls.chunks import Chunks
+from jaxrnn._unrolls.entry_by_entry import EntryByEntry
+from jaxrnn._unrolls.plan import Size, fast_loops, small_loops
+from jaxrnn._unrolls.stretch import Scanned
 
-cpu_only = pytest.mark.skipif(not plans.on_cpu(), reason="a rule for CPUs")
+cpu_only = pytest.mark.skipif(not on_cpu(), reason="a rule for CPUs")
+RUN = None  # no rule looks at the cell
 
 
-def size(num_steps, rows, width, state_size=None):
-    h = jax.ShapeDtypeStruct((rows, state_size or width // 4), jnp.float32)
-    return Size(num_steps, rows, width, (h, h))
+def size(num_steps, batch, width, state_size=None):
+    h = jax.ShapeDtypeStruct((batch, state_size or width // 4), jnp.float32)
+    return Size(num_steps, batch, width, (h, h))
+
+
+def fast(size):
+    return fast_loops(RUN, size).with_gradient
+
+
+def bare(size):
+    return fast_loops(RUN, size).without_gradient
+
+
+def small(size, chunk_size=None):
+    return small_loops(RUN, size, chunk_size).with_gradient
 
 
 @cpu_only
 def test_short_runs_are_whole_and_long_ones_are_not():
-    assert fast_plan(size(35, 20, 2600)).chunk_size == 35
-    assert fast_plan(size(135, 20, 2600)).chunk_size < 135
-    assert fast_plan(size(1000, 8, 128)).chunk_size == 1000
-    assert fast_plan(size(0, 8, 128)).chunk_size == 1
-    assert not fast_plan(size(100, 32, 512)).recompute
+    assert fast(size(35, 20, 2600)).chunk_size == 35
+    assert fast(size(135, 20, 2600)).chunk_size < 135
+    assert fast(size(1000, 8, 128)).chunk_size == 1000
+    assert fast(size(0, 8, 128)).chunk_size == 1
+    assert not fast(size(100, 32, 512)).recompute
 
 
 @pytest.mark.parametrize("num_steps", [100, 128, 168, 997, 10**6])
-@pytest.mark.parametrize("rows", [1, 32, 5000])
-def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, rows):
-    chunk_size = fast_plan(size(num_steps, rows, 2048)).chunk_size
+@pytest.mark.parametrize("batch", [1, 32, 5000])
+def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, batch):
+    chunk_size = fast(size(num_steps, batch, 2048)).chunk_size
     assert 1 <= chunk_size <= num_steps
     if num_steps != 997:  # a prime
         assert num_steps % chunk_size == 0
@@ -40,54 +57,55 @@ def test_chunks_leave_no_remainder_where_one_can_be_avoided(num_steps, rows):
 
 @cpu_only
 def test_the_default_chunk_is_near_the_square_root():
-    assert small_plan(size(10**6, 8, 128), None) == Plan(1000, recompute=True)
-    assert 25 <= small_plan(size(997, 8, 128), None).chunk_size <= 34
-    assert small_plan(size(10, 8, 128), 100).chunk_size == 10
-    assert small_plan(size(0, 8, 128), None).chunk_size == 1
+    assert small(size(10**6, 8, 128)) == Chunks(1000, recompute=True)
+    assert 25 <= small(size(997, 8, 128)).chunk_size <= 34
+    assert small(size(10, 8, 128), 100).chunk_size == 10
+    assert small(size(0, 8, 128)).chunk_size == 1
 
 
 def test_elsewhere_a_run_is_one_scan_of_several_steps_an_iteration(monkeypatch):
     monkeypatch.setattr(plans, "on_cpu", lambda: False)
+    scanned = Scanned(plans.STEPS_AT_ONCE)
     for each in (size(1000, 2, 64), size(135, 20, 2600)):
-        plan = fast_plan(each)
-        assert plan == Plan(each.num_steps, recompute=False, unroll=plans.UNROLL)
-        assert without_gradient(plan, each) == plan._replace(recompute=True)
-        assert small_plan(each, 10) == Plan(10, recompute=True, unroll=plans.UNROLL)
+        assert fast(each) == Chunks(each.num_steps, False, scanned)
+        assert bare(each) == Chunks(each.num_steps, True, scanned)
+        assert small(each, 10) == Chunks(10, True, scanned)
 
 
 @cpu_only
 def test_a_gru_of_which_no_gradient_is_asked_projects_in_the_loop():
     h = jax.ShapeDtypeStruct((32, 128), jnp.float32)
     gru, elman = Size(100, 32, 384, h), Size(100, 32, 128, h)
-    assert without_gradient(fast_plan(gru), gru).chunk_size == 1
-    assert fast_plan(gru).chunk_size > 1
-    assert without_gradient(fast_plan(elman), elman).chunk_size == 100
+    assert bare(gru).chunk_size == 1
+    assert fast(gru).chunk_size > 1
+    assert bare(elman).chunk_size == 100
 
 
 @cpu_only
-def test_few_small_rows_run_one_by_one(monkeypatch):
+def test_few_small_entries_run_one_by_one(monkeypatch):
     monkeypatch.setattr(plans, "LOOPS_ARE_KERNELS", True)
     tiny = size(1000, 2, 64)
-    assert fast_plan(tiny).by_row
-    assert small_plan(tiny, None).by_row
-    assert without_gradient(fast_plan(tiny), tiny).by_row
+    assert isinstance(fast(tiny), EntryByEntry)
+    assert isinstance(small(tiny), EntryByEntry)
+    assert isinstance(bare(tiny), EntryByEntry)
     four = size(1000, 4, 64)
-    assert fast_plan(four).by_row
-    assert not without_gradient(fast_plan(four), four).by_row
+    assert isinstance(fast(four), EntryByEntry)
+    assert isinstance(bare(four), Chunks)
     others = [size(1000, 5, 64), size(8, 2, 64), size(1000, 2, 512), size(1000, 0, 64)]
     stateless = Size(1000, 2, 64, ())
     narrow = Size(1000, 2, 64, jax.ShapeDtypeStruct((2, 16), jnp.bfloat16))
-    assert not any(fast_plan(other).by_row for other in (*others, stateless, narrow))
+    for other in (*others, stateless, narrow):
+        assert isinstance(fast(other), Chunks)
     monkeypatch.setattr(plans, "LOOPS_ARE_KERNELS", False)
-    assert not fast_plan(tiny).by_row
+    assert isinstance(fast(tiny), Chunks)
 
 
 @cpu_only
 @pytest.mark.usefixtures("optimized")
-def test_a_row_by_itself_is_one_kernel_where_the_plan_counts_on_it():
+def test_an_entry_by_itself_is_one_kernel_where_the_plan_counts_on_it():
     lowered = compiled_gradient(jaxrnn.unroll_bptt, jaxrnn.lstm(16), 1000, 2, 16)
     kernels = lowered.compile().as_text().count('xla_cpu_small_call="true"')
-    assert kernels == (4 if plans.LOOPS_ARE_KERNELS else 0)  # two rows, both ways
+    assert kernels == (4 if plans.LOOPS_ARE_KERNELS else 0)  # two entries, both ways
 
 
 def pads(fun, *arguments):
