@@ -1,53 +1,27 @@
-"""Which folder and file of the package may import which (docs/design.md)."""
+"""Which folder and file of the package may import which, as docs/design.md says."""
 
 import ast
 import graphlib
 import pathlib
+import re
 
 import pytest
 
-PACKAGE = pathlib.Path(__file__).parents[2] / "jaxrnn"
+ROOT = pathlib.Path(__file__).parents[2]
+PACKAGE = ROOT / "jaxrnn"
+PAGE = (ROOT / "docs" / "design.md").read_text()
 
 # A room is a folder of the package, or a file that stands in none. Each may import from
-# itself, and from the rooms that stand behind it here.
-GROUND = (
-    "_typing _options _tree _descriptions _base _eager _checks _numerics _params _masks"
+# itself, and from the rooms in its row of the page's tables.
+TABLE = re.compile(r"ground \| may import.*\n.*\n((?:\|.*\n)+)")
+ROW = re.compile(r"^\| `(\w+)` \| (.*) \|$", re.M)
+GROUND, ABOVE = (
+    {room: set(re.findall(r"`(\w+)`", others)) for room, others in ROW.findall(table)}
+    for table in TABLE.findall(PAGE)
 )
-MAY_IMPORT = {
-    "_typing": "",
-    "_export": "",
-    "_options": "_typing",
-    "_tree": "_typing",
-    "_descriptions": "_options",
-    "_base": "_descriptions _typing",
-    "_eager": "_descriptions",
-    "_checks": "_base _options _typing",
-    "_numerics": "_checks _descriptions _typing",
-    "_params": "_base _checks _descriptions _numerics _typing",
-    "_masks": "_checks _numerics _options _tree _typing",
-    "initializers": GROUND,
-    "_cell_wrappers": GROUND,
-    "_cells": f"{GROUND} _cell_wrappers initializers",
-    "_unrolls": GROUND,
-    "_layers": f"{GROUND} _unrolls initializers",
-    "_gradients": f"{GROUND} _unrolls",
-    "pooling": f"{GROUND} initializers",
-    "decode": f"{GROUND} pooling",
-    "seq2seq": f"{GROUND} _unrolls _layers decode initializers",
-    "data": GROUND,
-    "losses": GROUND,
-    "metrics": GROUND,
-    "normalization": GROUND,
-    "optimizers": GROUND,
-    "train": GROUND,
-    "truncated": f"{GROUND} train",
-    "checkpoint": GROUND,
-    "diagnostics": f"{GROUND} _gradients _unrolls initializers",
-    "plotting": f"{GROUND} diagnostics",
-    "testing": f"{GROUND} _gradients _unrolls",
-}
+MAY_IMPORT = GROUND | {room: others | set(GROUND) for room, others in ABOVE.items()}
 LEFT_OUT = {"checkpoint", "plotting"}  # by ``import jaxrnn``
-MAY_IMPORT["__init__"] = " ".join(set(MAY_IMPORT) - LEFT_OUT)
+MAY_IMPORT["__init__"] = set(MAY_IMPORT) - LEFT_OUT
 
 # Not even through other files.
 NEVER_REACHES = [
@@ -57,7 +31,7 @@ NEVER_REACHES = [
     ("losses", "_unrolls"),
 ]
 
-PACKAGES_OF = {
+USERS_OF = {
     "optax": {"losses", "train", "truncated", "optimizers"},
     "safetensors": {"checkpoint"},
     "matplotlib": {"plotting"},
@@ -107,9 +81,8 @@ def reached(module):
 @pytest.mark.parametrize("module", PATHS, ids=".".join)
 def test_a_file_imports_from_the_rooms_that_it_may(module):
     own, others = GRAPH[module]
-    allowed = {module[0], *MAY_IMPORT[module[0]].split()}
-    assert {imported[0] for imported in own} <= allowed
-    for package, rooms in PACKAGES_OF.items():
+    assert {imported[0] for imported in own} <= {module[0], *MAY_IMPORT[module[0]]}
+    for package, rooms in USERS_OF.items():
         assert package not in others or module[0] in rooms
 
 
@@ -125,8 +98,13 @@ def test_no_imports_go_round_in_a_circle():
     assert list(graphlib.TopologicalSorter(graph).static_order())
 
 
-def test_every_room_has_its_rule():
-    assert set(MAY_IMPORT) == {module[0] for module in PATHS}
+def test_every_room_has_its_rule_and_stands_in_the_drawing():
+    rooms = {module[0] for module in PATHS}
+    assert set(MAY_IMPORT) == rooms
+    drawing = PAGE.partition("    jaxrnn/\n")[2].partition("\n\n")[0]
+    names = [line.split()[0] for line in drawing.splitlines()]
+    folders = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    assert sorted(names) == sorted(f"{r}/" if r in folders else r for r in rooms)
 
 
 @pytest.mark.parametrize("module", PATHS, ids=".".join)
