@@ -106,7 +106,20 @@ class StepFn(Protocol):
 
 
 class AdjointForwardFn(Protocol):
-    """``forward`` of an adjoint: ``step``, keeping what its transpose needs."""
+    """``forward`` of an adjoint: ``step``, keeping what its transpose needs.
+
+    Dropout inside a step needs more. A cell that offers it takes keyword options, the
+    same in ``forward`` and ``backward``:
+
+    - ``recurrent_dot(h, w)`` in ``forward`` and ``recurrent_dot_transposed(da, w)`` in
+      ``backward``, for the products of the state with the recurrent weights, while the
+      residual has a field ``h_prev``, the state that entered those products:
+      :func:`jaxrnn.recurrent_dropout` uses them;
+    - ``candidate_scale (*B, H)``, by which the candidate is multiplied before it enters
+      the state, or None: :func:`jaxrnn.candidate_dropout` uses it.
+
+    :func:`jaxrnn.testing.check_cell` checks the options that a cell takes.
+    """
 
     def __call__(
         self, params: Params, state: State, a_x: Array
@@ -138,10 +151,10 @@ class AdjointBackwardFn(Protocol):
             dy: cotangent of the output ``(*B, O)``.
 
         Returns:
-            ``(dstate_prev, da)``: the cotangent of the state before the step, and
-            ``da_x (*B, A)``, that of the projected input. Where ``accumulate`` needs
-            those of other products in the step too, ``da`` is a tuple ``(da_x, ...)``
-            of arrays ``(*B, ...)``.
+            ``(dstate_prev, (da_x, ...))``: the cotangent of the state before the step,
+            and a tuple of the arrays that ``accumulate`` needs. The first of them is
+            the cotangent ``da_x (*B, A)`` of the projected input. Others follow,
+            ``(*B, ...)``, if parameters act elsewhere in the step.
         """
         ...
 
@@ -161,8 +174,8 @@ class AccumulateFn(Protocol):
             params: parameters of the cell.
             xs: inputs ``(K, *B, I)`` of K steps.
             residuals: residuals of these steps, stacked along time.
-            da_xs: what ``backward`` returned of these steps, ``da_x (K, *B, A)`` or
-                the tuple; zero at masked steps.
+            da_xs: the tuples that ``backward`` returned at these steps, stacked along
+                time: ``(da_x (K, *B, A), ...)``; zero at masked steps.
 
         Returns:
             ``(dparams, dxs)`` with the shapes and dtypes of ``params`` and ``xs``.

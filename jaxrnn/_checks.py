@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from ._base import Adjoint, Cell, Layer
 from ._options import check_size
-from ._typing import Array, ArrayLike, DTypeLike, Shape, State
+from ._typing import Array, ArrayLike, Cotangents, DTypeLike, Shape, State
 
 
 def leaf_name(path: tuple[Any, ...]) -> str | None:
@@ -273,6 +273,17 @@ def naming_forward_mode() -> Iterator[None]:
             "with a backward pass derived by hand: pass unroll_fn=jaxrnn.unroll to the "
             "layer, or call jaxrnn.unroll"
         ) from error
+
+
+def check_cotangents(result: Any) -> tuple[State, Cotangents]:
+    """Check the result of an adjoint's ``backward``."""
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    if not is_pair or not isinstance(result[1], tuple) or not result[1]:
+        raise TypeError(
+            "cell.adjoint.backward must return (dstate_prev, (da_x, ...)), a state and "
+            f"a tuple of arrays, got shapes {jax.tree.map(jnp.shape, result)}"
+        )
+    return result
 
 
 def adjoint_of(cell: Cell) -> Adjoint:

@@ -36,5 +36,6 @@ State: TypeAlias = Any
 Residual: TypeAlias = Any
 """A pytree of arrays: what the backward pass of a step needs of its forward."""
 
-Cotangents: TypeAlias = Any
-"""What the backward pass of a step hands on: ``da_x``, or a tuple ``(da_x, ...)``."""
+Cotangents: TypeAlias = tuple[Any, ...]
+"""``(da_x, ...)``: the cotangents that the backward pass of a step leaves for
+``accumulate``, that of the pre-activation first."""

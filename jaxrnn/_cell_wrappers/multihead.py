@@ -142,9 +142,10 @@ def _axes(head: Cell) -> _Axes:
 
     found = jax.eval_shape(shapes, jax.random.key(0))
     axes = jax.tree.map(lambda leaf: -leaf.ndim - 1, found)
-    # That of the projected input is before its features, as theirs is in the output.
-    da = (-2, *axes.da[1:]) if isinstance(axes.da, tuple) else -2
-    return axes._replace(da=da)
+    if axes.da is None:
+        return axes
+    # The heads of a pre-activation stand before its features, as in the output.
+    return axes._replace(da=(-2, *axes.da[1:]))
 
 
 def _dtype(params: Params) -> Any:
@@ -167,15 +168,10 @@ def _adjoint(inner: Adjoint, num_heads: int, axes: _Axes) -> Adjoint:
             (axes.state, axes.da),
         )
         dprevious, da = run(params, residual, dstate, _by_head(dy, num_heads))
-        if isinstance(da, tuple):
-            return dprevious, (_side_by_side(da[0]), *da[1:])
-        return dprevious, _side_by_side(da)
+        return dprevious, (_side_by_side(da[0]), *da[1:])
 
     def accumulate(params, xs, residuals, da_xs):
-        if isinstance(da_xs, tuple):
-            da_xs = (_by_head(da_xs[0], num_heads), *da_xs[1:])
-        else:
-            da_xs = _by_head(da_xs, num_heads)
+        da_xs = (_by_head(da_xs[0], num_heads), *da_xs[1:])
         run = jax.vmap(inner.accumulate, (0, None, axes.residual, axes.da))
         dparams, dxs = run(params, xs, residuals, da_xs)
         return dparams, dxs.sum(axis=0)

@@ -1,7 +1,7 @@
 """Noise as input: what a cell draws in training lies beside the inputs of its steps."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,11 +27,6 @@ def state_sizes(cell: Cell, params: Params) -> dict[str, int]:
     """The last axis of each part of its state."""
     fields = state_fields(jax.eval_shape(cell.initial_state, params))
     return {name: field.shape[-1] for name, field in fields.items()}
-
-
-def _on_da_x(fn: Callable[[Array], Array], da: Any) -> Any:
-    """What ``backward`` returned, with another cotangent of the projected input."""
-    return (fn(da[0]), *da[1:]) if isinstance(da, tuple) else fn(da)
 
 
 class NoisyResidual(NamedTuple):
@@ -94,12 +89,13 @@ def add_noise(
         residual, noise = residual
         run = adjoint_given(params, noise).backward
         dstate, da = run(params, residual, dstate, dy, **options)
-        none = jnp.zeros_like(noise)
-        return dstate, _on_da_x(lambda da_x: jnp.concatenate([da_x, none], -1), da)
+        # The noise is no parameter of anything: its cotangent ends here.
+        da_x = jnp.concatenate([da[0], jnp.zeros_like(noise)], axis=-1)
+        return dstate, (da_x, *da[1:])
 
     def accumulate(params, xs, residuals, da_xs):
         inputs, drawn = split(params, xs)
-        da_xs = _on_da_x(lambda da_x: split(params, da_x)[0], da_xs)
+        da_xs = (split(params, da_xs[0])[0], *da_xs[1:])
         residuals, noise = residuals
         run = adjoint_given(params, noise).accumulate
         dparams, dxs = run(params, inputs, residuals, da_xs)

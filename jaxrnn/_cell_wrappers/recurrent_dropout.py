@@ -35,7 +35,7 @@ def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> C
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`, or ``rate`` is not a number.
         ValueError: ``rate`` is below 0, or 1 or more; or the cell has no adjoint whose
-            ``forward`` takes ``dot``, as those of elman, lstm and gru do.
+            ``forward`` takes ``recurrent_dot``, as those of elman, lstm and gru do.
 
     References:
         Gal and Ghahramani, A theoretically grounded application of dropout in recurrent
@@ -49,19 +49,35 @@ def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> C
     """
     check_cell("cell", cell)
     rate = check_rate("rate", rate)
-    _check_takes(cell, dot=dot_in_loop)
+    residual = _check_takes(cell, recurrent_dot=dot_in_loop)
+    while isinstance(residual, NoisyResidual):
+        residual = residual.cell
+    if not hasattr(residual, "h_prev"):
+        raise ValueError(
+            "cell must have an adjoint whose residual has a field h_prev, the state "
+            f"that entered the recurrent products, got {type(residual).__name__}"
+        )
 
     def given(cell, params, kept):
         adjoint, scale = cell.adjoint, kept / (1 - rate)
 
-        def forward(params, state, a_x, *, dot=dot_in_loop, **options):
-            options["dot"] = lambda h, w: dot(h * scale, w)
+        def forward(params, state, a_x, *, recurrent_dot=dot_in_loop, **options):
+            options["recurrent_dot"] = lambda h, w: recurrent_dot(h * scale, w)
             return adjoint.forward(params, state, a_x, **options)
 
         def backward(
-            params, residual, dstate, dy, *, dot_transposed=dot_transposed, **options
+            params,
+            residual,
+            dstate,
+            dy,
+            *,
+            recurrent_dot_transposed=dot_transposed,
+            **options,
         ):
-            options["dot_transposed"] = lambda da, w: dot_transposed(da, w) * scale
+            def dropped(da, w):
+                return recurrent_dot_transposed(da, w) * scale
+
+            options["recurrent_dot_transposed"] = dropped
             return adjoint.backward(params, residual, dstate, dy, **options)
 
         def accumulate(params, xs, residuals, da_xs):
@@ -163,25 +179,37 @@ def _dropping(
     return cell._replace(noise=add_noise(cell, size=mask_size, draw=draw, given=given))
 
 
-def _check_takes(cell: Cell, **options: Any) -> None:
-    """Check that the adjoint's ``forward`` takes these options."""
-    names, adjoint = ", ".join(options), cell.adjoint
-    if adjoint is None:
+def takes(cell: Cell, **options: Any) -> bool:
+    """Test whether the ``forward`` of a cell's adjoint takes these options."""
+    try:
+        return cell.adjoint is not None and _residual(cell, options) is not None
+    except TypeError:
+        return False
+
+
+def _check_takes(cell: Cell, **options: Any) -> Residual:
+    """Check that ``forward`` takes these options; return the shapes of its residual."""
+    names = ", ".join(options)
+    if cell.adjoint is None:
         raise ValueError(
             f"cell must have an adjoint whose forward takes {names}, got "
             "cell.adjoint = None"
         )
-
-    def probe(key):
-        params = cell.init(key, 1)
-        a_x = cell.project(params, jnp.zeros((*cell.spatial_shape, 1)))
-        state = cell.initial_state(params)
-        return adjoint.forward(params, state, a_x, **options)[:2]
-
     try:
-        jax.eval_shape(probe, jax.random.key(0))
+        return _residual(cell, options)
     except TypeError as error:
         raise ValueError(
             f"cell must have an adjoint whose forward takes {names}, such as lstm or "
             f"gru, got {cell!r:.80}: {error}"
         ) from error
+
+
+def _residual(cell: Cell, options: dict[str, Any]) -> Residual:
+    def forward(key):
+        params = cell.init(key, 1)
+        a_x = cell.project(params, jnp.zeros((*cell.spatial_shape, 1)))
+        state = cell.initial_state(params)
+        assert cell.adjoint is not None
+        return cell.adjoint.forward(params, state, a_x, **options)[2]
+
+    return jax.eval_shape(forward, jax.random.key(0))

@@ -20,13 +20,14 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_kernel
+from .._checks import check_kernel
 from .._descriptions.spec import described
 from .._numerics.convolution import convolve, convolve_transposed, kernel_sum
-from .._numerics.precision import accumulation_dtype, leading_sum
-from .._options import check_key, check_shape, check_size
+from .._numerics.precision import leading_sum
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
+from ._shared import batch_zeros, checked_init, step_of
 from .conv_lstm import conv_project
 from .gru import (
     NUM_GATES,
@@ -49,9 +50,7 @@ def conv_gru_init(
     w_h_init: Initializer = glorot_uniform,
 ) -> GRUParams:
     """Draw the kernels gate by gate; the biases are zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     key_x, key_h = jax.random.split(key)
     width = NUM_GATES * hidden_size
     draw_x, draw_h = (per_gate(each, NUM_GATES) for each in (w_x_init, w_h_init))
@@ -67,17 +66,8 @@ def conv_gru_initial_state(
     params: GRUParams, batch_shape: Shape = (), *, spatial_shape: Shape
 ) -> Array:
     """Zeros ``(*B, *S, H)``."""
-    shape = (
-        *check_shape("batch_shape", batch_shape),
-        *spatial_shape,
-        params.w_h.shape[-2],
-    )
-    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-
-
-def conv_gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    return conv_gru_forward(params, state, a_x)[:2]
+    shape = (*spatial_shape, params.w_h.shape[-2])
+    return batch_zeros(shape, batch_shape, params.w_h.dtype)
 
 
 def conv_gru_forward(
@@ -88,8 +78,11 @@ def conv_gru_forward(
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUResidual]:
     """One step and its residual; dropout may scale the candidate."""
-    options = {"candidate_scale": candidate_scale, "dot": convolve}
+    options = {"candidate_scale": candidate_scale, "recurrent_dot": convolve}
     return gru_forward(params, state, a_x, **options)
+
+
+conv_gru_step = step_of(conv_gru_forward)
 
 
 def conv_gru_backward(
@@ -99,7 +92,7 @@ def conv_gru_backward(
     dy: Array,
     *,
     candidate_scale: Array | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step, with the option of :func:`conv_gru_forward`."""
     return gru_backward(
         params,
@@ -107,23 +100,24 @@ def conv_gru_backward(
         dstate,
         dy,
         candidate_scale=candidate_scale,
-        dot_transposed=convolve_transposed,
+        recurrent_dot_transposed=convolve_transposed,
     )
 
 
 def conv_gru_accumulate(
-    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
+    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: tuple[Array]
 ) -> tuple[GRUParams, Array]:
     """Kernel gradients of all steps, and the transpose of ``project``."""
-    da_rz, da_n = gates_and_candidate(da_xs)
+    (das,) = da_xs
+    da_rz, da_n = gates_and_candidate(das)
     da_hs = jnp.concatenate([da_rz, residuals.r * da_n], axis=-1)
     dparams = GRUParams(
-        w_x=kernel_sum(xs, da_xs, params.w_x),
+        w_x=kernel_sum(xs, das, params.w_x),
         w_h=kernel_sum(residuals.h_prev, da_hs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        b=leading_sum(das, params.b),
         b_h=leading_sum(da_hs, params.b_h),
     )
-    return dparams, convolve_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, convolve_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described

@@ -20,13 +20,14 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating, check_images, check_kernel
+from .._checks import check_images, check_kernel
 from .._descriptions.spec import described
 from .._numerics.convolution import convolve, convolve_transposed, kernel_sum
-from .._numerics.precision import accumulation_dtype, leading_sum
-from .._options import check_finite, check_key, check_shape, check_size
+from .._numerics.precision import leading_sum
+from .._options import check_finite, check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
+from ._shared import batch_zeros, checked_init, step_of
 from .lstm import (
     NUM_GATES,
     LSTMParams,
@@ -49,9 +50,7 @@ def conv_lstm_init(
     w_h_init: Initializer = glorot_uniform,
 ) -> LSTMParams:
     """Draw the kernels gate by gate; the bias is zero but for the forget gate."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     key_x, key_h = jax.random.split(key)
     width = NUM_GATES * hidden_size
     draw_x, draw_h = (per_gate(each, NUM_GATES) for each in (w_x_init, w_h_init))
@@ -67,26 +66,15 @@ def conv_lstm_initial_state(
     params: LSTMParams, batch_shape: Shape = (), *, spatial_shape: Shape
 ) -> LSTMState:
     """Zeros, each ``(*B, *S, H)``."""
-    shape = (
-        *check_shape("batch_shape", batch_shape),
-        *spatial_shape,
-        params.w_h.shape[-2],
-    )
-    zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
-    return LSTMState(h=zeros(), c=zeros())
+    shape = (*spatial_shape, params.w_h.shape[-2])
+    h, c = (batch_zeros(shape, batch_shape, params.w_h.dtype) for _ in range(2))
+    return LSTMState(h=h, c=c)
 
 
 def conv_project(params: LSTMParams, xs: Array, *, spatial_shape: Shape) -> Array:
     """``xs * W_x``, shape ``(..., *S, 4H)``."""
     check_images("xs", xs, spatial_shape, params.w_x.shape[-2], params.w_x.dtype)
     return convolve(xs, params.w_x)
-
-
-def conv_lstm_step(
-    params: LSTMParams, state: LSTMState, a_x: Array
-) -> tuple[LSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    return conv_lstm_forward(params, state, a_x)[:2]
 
 
 def conv_lstm_forward(
@@ -97,8 +85,11 @@ def conv_lstm_forward(
     candidate_scale: Array | None = None,
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual; dropout may scale the candidate."""
-    options = {"candidate_scale": candidate_scale, "dot": convolve}
+    options = {"candidate_scale": candidate_scale, "recurrent_dot": convolve}
     return lstm_forward(params, state, a_x, **options)
+
+
+conv_lstm_step = step_of(conv_lstm_forward)
 
 
 def conv_lstm_backward(
@@ -108,7 +99,7 @@ def conv_lstm_backward(
     dy: Array,
     *,
     candidate_scale: Array | None = None,
-) -> tuple[LSTMState, Array]:
+) -> tuple[LSTMState, tuple[Array]]:
     """Transpose of one step, with the option of :func:`conv_lstm_forward`."""
     return lstm_backward(
         params,
@@ -116,20 +107,21 @@ def conv_lstm_backward(
         dstate,
         dy,
         candidate_scale=candidate_scale,
-        dot_transposed=convolve_transposed,
+        recurrent_dot_transposed=convolve_transposed,
     )
 
 
 def conv_lstm_accumulate(
-    params: LSTMParams, xs: Array, residuals: LSTMResidual, da_xs: Array
+    params: LSTMParams, xs: Array, residuals: LSTMResidual, da_xs: tuple[Array]
 ) -> tuple[LSTMParams, Array]:
     """Kernel gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = LSTMParams(
-        w_x=kernel_sum(xs, da_xs, params.w_x),
-        w_h=kernel_sum(residuals.h_prev, da_xs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        w_x=kernel_sum(xs, das, params.w_x),
+        w_h=kernel_sum(residuals.h_prev, das, params.w_h),
+        b=leading_sum(das, params.b),
     )
-    return dparams, convolve_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, convolve_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described

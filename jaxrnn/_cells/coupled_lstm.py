@@ -29,11 +29,9 @@ Accumulated over all steps::
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating
 from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
@@ -46,10 +44,11 @@ from .._numerics.precision import (
     outer_sum,
     scaled,
 )
-from .._options import check_finite, check_key, check_size
+from .._options import check_finite, check_size
 from .._typing import Array, DTypeLike, Key
-from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
-from .lstm import LSTMState, lstm_initial_state, lstm_project
+from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import draw_gates, project_inputs, step_of
+from .lstm import LSTMState, lstm_initial_state
 
 NUM_GATES, CANDIDATE = 3, 1
 
@@ -83,25 +82,17 @@ def coupled_lstm_init(
     w_h_init: Initializer = orthogonal,
 ) -> CoupledLSTMParams:
     """Draw the weights gate by gate; the bias is zero but for the forget gate."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
-    key_x, key_h = jax.random.split(key)
-    width = NUM_GATES * hidden_size
-    b = jnp.zeros((width,), float_dtype)
-    return CoupledLSTMParams(
-        w_x=per_gate(w_x_init, NUM_GATES)(key_x, (input_size, width), float_dtype),
-        w_h=per_gate(w_h_init, NUM_GATES)(key_h, (hidden_size, width), float_dtype),
-        b=b.at[:hidden_size].set(forget_bias),
+    w_x, w_h = draw_gates(
+        key,
+        input_size,
+        dtype,
+        hidden_size=hidden_size,
+        num_gates=NUM_GATES,
+        w_x_init=w_x_init,
+        w_h_init=w_h_init,
     )
-
-
-def coupled_lstm_step(
-    params: CoupledLSTMParams, state: LSTMState, a_x: Array
-) -> tuple[LSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    state, y, _ = coupled_lstm_forward(params, state, a_x, dot=dot)
-    return state, y
+    b = jnp.zeros(w_x.shape[1:], w_x.dtype)
+    return CoupledLSTMParams(w_x=w_x, w_h=w_h, b=b.at[:hidden_size].set(forget_bias))
 
 
 def coupled_lstm_forward(
@@ -109,17 +100,20 @@ def coupled_lstm_forward(
     state: LSTMState,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
 ) -> tuple[LSTMState, Array, CoupledLSTMResidual]:
     """One step and its residual; dropout may scale the candidate g ``(*B, H)``."""
     h_prev, c_prev = state
-    a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(h_prev, params.w_h), params.b)
     f, g, o = jnp.split(activate(a, NUM_GATES, CANDIDATE), NUM_GATES, axis=-1)
     c = f * c_prev + (1 - f) * scaled(g, candidate_scale)
     h = o * jnp.tanh(c)
     residual = CoupledLSTMResidual(h_prev=h_prev, c_prev=c_prev, f=f, g=g, o=o)
     return LSTMState(h=h, c=c), h.astype(params.w_h.dtype), residual
+
+
+coupled_lstm_step = step_of(coupled_lstm_forward, recurrent_dot=dot)
 
 
 def coupled_lstm_backward(
@@ -128,9 +122,9 @@ def coupled_lstm_backward(
     dstate: LSTMState,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
-) -> tuple[LSTMState, Array]:
+) -> tuple[LSTMState, tuple[Array]]:
     """Transpose of one step, with the options of :func:`coupled_lstm_forward`."""
     _, c_prev, f, g, o = residual
     kept = scaled(g, candidate_scale)
@@ -141,19 +135,23 @@ def coupled_lstm_backward(
     da_g = scaled(dc * (1 - f), candidate_scale) * (1 - g * g)
     da_o = dh * m * o * (1 - o)
     da = jnp.concatenate([da_f, da_g, da_o], axis=-1)
-    return LSTMState(h=dot_transposed(da, params.w_h), c=dc * f), da
+    return LSTMState(h=recurrent_dot_transposed(da, params.w_h), c=dc * f), (da,)
 
 
 def coupled_lstm_accumulate(
-    params: CoupledLSTMParams, xs: Array, residuals: CoupledLSTMResidual, da_xs: Array
+    params: CoupledLSTMParams,
+    xs: Array,
+    residuals: CoupledLSTMResidual,
+    da_xs: tuple[Array],
 ) -> tuple[CoupledLSTMParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = CoupledLSTMParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
-        w_h=outer_sum(residuals.h_prev, da_xs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        w_x=outer_sum(xs, das, params.w_x),
+        w_h=outer_sum(residuals.h_prev, das, params.w_h),
+        b=leading_sum(das, params.b),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -205,7 +203,7 @@ def coupled_lstm(
             w_h_init=w_h_init,
         ),
         initial_state=lstm_initial_state,
-        project=lstm_project,
+        project=project_inputs,
         step=coupled_lstm_step,
         output_size=hidden_size,
         adjoint=Adjoint(

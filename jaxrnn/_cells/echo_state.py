@@ -15,12 +15,12 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Cell
-from .._checks import check_floating
 from .._descriptions.spec import described
 from .._numerics.activation import Activation
 from .._numerics.precision import accumulation_dtype
-from .._options import check_key, check_positive, check_size
+from .._options import check_positive, check_size
 from .._typing import Array, DTypeLike, Key
+from ._shared import checked_init
 from .elman import ElmanParams
 from .leaky_integrator import leaky_integrator
 
@@ -40,9 +40,7 @@ def echo_state_init(
     Each unit hears one in each of ``connections`` permutations, so that there are
     cycles, and a spectral radius to scale by.
     """
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     wide = accumulation_dtype(float_dtype)
     key_x, key_b, key_w, *keys = jax.random.split(key, 3 + connections)
     weights = jax.random.normal(key_w, (connections, hidden_size), wide)

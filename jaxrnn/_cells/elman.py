@@ -25,16 +25,14 @@ Accumulated over all steps::
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating
+from .._checks import check_activation
 from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, kept_of
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -42,9 +40,10 @@ from .._numerics.precision import (
     leading_sum,
     outer_sum,
 )
-from .._options import check_key, check_shape, check_size
-from .._typing import Array, DTypeLike, Key, Shape
+from .._options import check_size
+from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import draw_gates, project_inputs, step_of, zero_state
 
 
 class ElmanParams(NamedTuple):
@@ -73,38 +72,15 @@ def elman_init(
     w_h_init: Initializer = orthogonal,
 ) -> ElmanParams:
     """Draw the weights; the bias is zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
-    key_x, key_h = jax.random.split(key)
-    return ElmanParams(
-        w_x=w_x_init(key_x, (input_size, hidden_size), float_dtype),
-        w_h=w_h_init(key_h, (hidden_size, hidden_size), float_dtype),
-        b=jnp.zeros((hidden_size,), float_dtype),
+    w_x, w_h = draw_gates(
+        key,
+        input_size,
+        dtype,
+        hidden_size=hidden_size,
+        w_x_init=w_x_init,
+        w_h_init=w_h_init,
     )
-
-
-def elman_initial_state(params: ElmanParams, batch_shape: Shape = ()) -> Array:
-    """Zeros ``(*B, H)``."""
-    size = params.w_h.shape[0]
-    return jnp.zeros(
-        (*check_shape("batch_shape", batch_shape), size),
-        accumulation_dtype(params.w_h.dtype),
-    )
-
-
-def elman_project(params: ElmanParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
-
-
-def elman_step(
-    params: ElmanParams, state: Array, a_x: Array, *, activation: Activation = jnp.tanh
-) -> tuple[Array, Array]:
-    """One step; the output is the new hidden state."""
-    state, y, _ = elman_forward(params, state, a_x, activation=activation, dot=dot)
-    return state, y
+    return ElmanParams(w_x=w_x, w_h=w_h, b=jnp.zeros(w_x.shape[1:], w_x.dtype))
 
 
 def elman_forward(
@@ -113,13 +89,16 @@ def elman_forward(
     a_x: Array,
     *,
     activation: Activation = jnp.tanh,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[Array, Array, ElmanResidual]:
     """One step and its residual."""
-    a = add_bias(a_x + dot(state, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(state, params.w_h), params.b)
     h = activation(a)
     residual = ElmanResidual(h_prev=state, h=h, a=kept_of(activation, a))
     return h, h.astype(params.w_h.dtype), residual
+
+
+elman_step = step_of(elman_forward, recurrent_dot=dot)
 
 
 def elman_backward(
@@ -129,24 +108,25 @@ def elman_backward(
     dy: Array,
     *,
     activation: Activation = jnp.tanh,
-    dot_transposed: Product = dot_transposed,
-) -> tuple[Array, Array]:
+    recurrent_dot_transposed: Product = dot_transposed,
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
     da = activation_transposed(activation, residual.h, residual.a, dh)
-    return dot_transposed(da, params.w_h), da
+    return recurrent_dot_transposed(da, params.w_h), (da,)
 
 
 def elman_accumulate(
-    params: ElmanParams, xs: Array, residuals: ElmanResidual, da_xs: Array
+    params: ElmanParams, xs: Array, residuals: ElmanResidual, da_xs: tuple[Array]
 ) -> tuple[ElmanParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = ElmanParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
-        w_h=outer_sum(residuals.h_prev, da_xs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        w_x=outer_sum(xs, das, params.w_x),
+        w_h=outer_sum(residuals.h_prev, das, params.w_h),
+        b=leading_sum(das, params.b),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -190,17 +170,18 @@ def elman(
     """
     hidden_size = check_size("hidden_size", hidden_size)
     check_activation("activation", activation)
+    options = {"activation": activation}
     return Cell(
         init=functools.partial(
             elman_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
         ),
-        initial_state=elman_initial_state,
-        project=elman_project,
-        step=functools.partial(elman_step, activation=activation),
+        initial_state=zero_state,
+        project=project_inputs,
+        step=functools.partial(elman_step, **options),
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(elman_forward, activation=activation),
-            backward=functools.partial(elman_backward, activation=activation),
+            forward=functools.partial(elman_forward, **options),
+            backward=functools.partial(elman_backward, **options),
             accumulate=elman_accumulate,
         ),
     )

@@ -44,11 +44,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -57,9 +55,10 @@ from .._numerics.precision import (
     outer_sum,
     scaled,
 )
-from .._options import check_bool, check_key, check_shape, check_size
-from .._typing import Array, DTypeLike, Key, Shape
-from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
+from .._options import check_bool, check_size
+from .._typing import Array, DTypeLike, Key
+from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import draw_gates, project_inputs, step_of, zero_state
 
 NUM_GATES = 3
 
@@ -102,29 +101,21 @@ def gru_init(
     w_h_init: Initializer = orthogonal,
 ) -> GRUParams:
     """Draw the weights gate by gate; the biases are zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
-    key_x, key_h = jax.random.split(key)
-    width = NUM_GATES * hidden_size
-    return GRUParams(
-        w_x=per_gate(w_x_init, NUM_GATES)(key_x, (input_size, width), float_dtype),
-        w_h=per_gate(w_h_init, NUM_GATES)(key_h, (hidden_size, width), float_dtype),
-        b=jnp.zeros((width,), float_dtype),
-        b_h=jnp.zeros((width,), float_dtype),
+    w_x, w_h = draw_gates(
+        key,
+        input_size,
+        dtype,
+        hidden_size=hidden_size,
+        num_gates=NUM_GATES,
+        w_x_init=w_x_init,
+        w_h_init=w_h_init,
     )
-
-
-def gru_initial_state(params: GRUParams, batch_shape: Shape = ()) -> Array:
-    """Zeros ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
-    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-
-
-def gru_project(params: GRUParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 3H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
+    return GRUParams(
+        w_x=w_x,
+        w_h=w_h,
+        b=jnp.zeros(w_x.shape[1:], w_x.dtype),
+        b_h=jnp.zeros(w_x.shape[1:], w_x.dtype),
+    )
 
 
 def gates_and_candidate(a: Array) -> tuple[Array, Array]:
@@ -138,12 +129,14 @@ def gru_forward(
     state: Array,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUResidual]:
     """One step with the reset after the product, and its residual."""
     a_i_rz, a_i_n = gates_and_candidate(add_bias(a_x, params.b))
-    a_h_rz, a_h_n = gates_and_candidate(add_bias(dot(state, params.w_h), params.b_h))
+    a_h_rz, a_h_n = gates_and_candidate(
+        add_bias(recurrent_dot(state, params.w_h), params.b_h)
+    )
     r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
     n = jnp.tanh(a_i_n + r * a_h_n)
     h = (1 - z) * scaled(n, candidate_scale) + z * state
@@ -151,10 +144,7 @@ def gru_forward(
     return h, h.astype(params.w_h.dtype), residual
 
 
-def gru_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
-    """One step with the reset after the product; the output is the new state."""
-    state, y, _ = gru_forward(params, state, a_x, dot=dot)
-    return state, y
+gru_step = step_of(gru_forward, recurrent_dot=dot)
 
 
 def gru_backward(
@@ -163,9 +153,9 @@ def gru_backward(
     dstate: Array,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step with the reset after the product."""
     h_prev, r, z, n, a_h_n = residual
     dh = dstate + dy.astype(dstate.dtype)
@@ -173,23 +163,24 @@ def gru_backward(
     da_z = dh * (h_prev - scaled(n, candidate_scale)) * z * (1 - z)
     da_r = da_n * a_h_n * r * (1 - r)
     da_h = jnp.concatenate([da_r, da_z, r * da_n], axis=-1)
-    dh_prev = dh * z + dot_transposed(da_h, params.w_h)
-    return dh_prev, jnp.concatenate([da_r, da_z, da_n], axis=-1)
+    dh_prev = dh * z + recurrent_dot_transposed(da_h, params.w_h)
+    return dh_prev, (jnp.concatenate([da_r, da_z, da_n], axis=-1),)
 
 
 def gru_accumulate(
-    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: Array
+    params: GRUParams, xs: Array, residuals: GRUResidual, da_xs: tuple[Array]
 ) -> tuple[GRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
-    da_rz, da_n = gates_and_candidate(da_xs)
+    (das,) = da_xs
+    da_rz, da_n = gates_and_candidate(das)
     da_hs = jnp.concatenate([da_rz, residuals.r * da_n], axis=-1)
     dparams = GRUParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
+        w_x=outer_sum(xs, das, params.w_x),
         w_h=outer_sum(residuals.h_prev, da_hs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        b=leading_sum(das, params.b),
         b_h=leading_sum(da_hs, params.b_h),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 def gru_before_forward(
@@ -197,25 +188,22 @@ def gru_before_forward(
     state: Array,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, GRUBeforeResidual]:
     """One step with the reset before the product, and its residual."""
     a_i_rz, a_i_n = gates_and_candidate(add_bias(a_x, params.b))
     w_rz, w_n = gates_and_candidate(params.w_h)
     b_h_rz, b_h_n = gates_and_candidate(params.b_h)
-    a_h_rz = add_bias(dot(state, w_rz), b_h_rz)
+    a_h_rz = add_bias(recurrent_dot(state, w_rz), b_h_rz)
     r, z = jnp.split(jax.nn.sigmoid(a_i_rz + a_h_rz), 2, axis=-1)
-    n = jnp.tanh(a_i_n + add_bias(dot(r * state, w_n), b_h_n))
+    n = jnp.tanh(a_i_n + add_bias(recurrent_dot(r * state, w_n), b_h_n))
     h = (1 - z) * scaled(n, candidate_scale) + z * state
     residual = GRUBeforeResidual(h_prev=state, r=r, z=z, n=n)
     return h, h.astype(params.w_h.dtype), residual
 
 
-def gru_before_step(params: GRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
-    """One step with the reset before the product; the output is the new state."""
-    state, y, _ = gru_before_forward(params, state, a_x, dot=dot)
-    return state, y
+gru_before_step = step_of(gru_before_forward, recurrent_dot=dot)
 
 
 def gru_before_backward(
@@ -224,38 +212,39 @@ def gru_before_backward(
     dstate: Array,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step with the reset before the product."""
     h_prev, r, z, n = residual
     w_rz, w_n = gates_and_candidate(params.w_h)
     dh = dstate + dy.astype(dstate.dtype)
     da_n = scaled(dh * (1 - z), candidate_scale) * (1 - n * n)
     da_z = dh * (h_prev - scaled(n, candidate_scale)) * z * (1 - z)
-    dq = dot_transposed(da_n, w_n)
+    dq = recurrent_dot_transposed(da_n, w_n)
     da_r = dq * h_prev * r * (1 - r)
     da_rz = jnp.concatenate([da_r, da_z], axis=-1)
-    dh_prev = dh * z + dq * r + dot_transposed(da_rz, w_rz)
-    return dh_prev, jnp.concatenate([da_rz, da_n], axis=-1)
+    dh_prev = dh * z + dq * r + recurrent_dot_transposed(da_rz, w_rz)
+    return dh_prev, (jnp.concatenate([da_rz, da_n], axis=-1),)
 
 
 def gru_before_accumulate(
-    params: GRUParams, xs: Array, residuals: GRUBeforeResidual, da_xs: Array
+    params: GRUParams, xs: Array, residuals: GRUBeforeResidual, da_xs: tuple[Array]
 ) -> tuple[GRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     h_prev, r = residuals.h_prev, residuals.r
     w_rz, w_n = gates_and_candidate(params.w_h)
-    da_rz, da_n = gates_and_candidate(da_xs)
+    da_rz, da_n = gates_and_candidate(das)
     dw_rz = outer_sum(h_prev, da_rz, w_rz)
     dw_n = outer_sum(r * h_prev, da_n, w_n)
     dparams = GRUParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
+        w_x=outer_sum(xs, das, params.w_x),
         w_h=jnp.concatenate([dw_rz, dw_n], axis=-1),
-        b=leading_sum(da_xs, params.b),
-        b_h=leading_sum(da_xs, params.b_h),
+        b=leading_sum(das, params.b),
+        b_h=leading_sum(das, params.b_h),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -314,8 +303,8 @@ def gru(
         init=functools.partial(
             gru_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
         ),
-        initial_state=gru_initial_state,
-        project=gru_project,
+        initial_state=zero_state,
+        project=project_inputs,
         step=step,
         output_size=hidden_size,
         adjoint=adjoint,

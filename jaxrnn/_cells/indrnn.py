@@ -25,21 +25,21 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_floating
+from .._checks import check_activation
 from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, kept_of
 from .._numerics.precision import (
-    accumulation_dtype,
     add_bias,
     dot_transposed,
     leading_sum,
     outer_sum,
     scaled,
 )
-from .._options import check_key, check_shape, check_size
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform
-from .elman import ElmanResidual, elman_project
+from ._shared import batch_zeros, checked_init, project_inputs, step_of
+from .elman import ElmanResidual
 
 
 class IndRNNParams(NamedTuple):
@@ -60,9 +60,7 @@ def indrnn_init(
     u_init: Initializer = jax.random.uniform,
 ) -> IndRNNParams:
     """Draw the weights; the bias is zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     key_x, key_u = jax.random.split(key)
     return IndRNNParams(
         w_x=w_x_init(key_x, (input_size, hidden_size), float_dtype),
@@ -73,19 +71,7 @@ def indrnn_init(
 
 def indrnn_initial_state(params: IndRNNParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
-    dtype = accumulation_dtype(params.u.dtype)
-    return jnp.zeros((*check_shape("batch_shape", batch_shape), *params.u.shape), dtype)
-
-
-def indrnn_step(
-    params: IndRNNParams,
-    state: Array,
-    a_x: Array,
-    *,
-    activation: Activation = jax.nn.relu,
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    return indrnn_forward(params, state, a_x, activation=activation)[:2]
+    return batch_zeros(params.u.shape, batch_shape, params.u.dtype)
 
 
 def indrnn_forward(
@@ -102,6 +88,9 @@ def indrnn_forward(
     return h, h.astype(params.u.dtype), residual
 
 
+indrnn_step = step_of(indrnn_forward)
+
+
 def indrnn_backward(
     params: IndRNNParams,
     residual: ElmanResidual,
@@ -109,23 +98,24 @@ def indrnn_backward(
     dy: Array,
     *,
     activation: Activation = jax.nn.relu,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
     da = activation_transposed(activation, residual.h, residual.a, dh)
-    return scaled(da, params.u), da
+    return scaled(da, params.u), (da,)
 
 
 def indrnn_accumulate(
-    params: IndRNNParams, xs: Array, residuals: ElmanResidual, da_xs: Array
+    params: IndRNNParams, xs: Array, residuals: ElmanResidual, da_xs: tuple[Array]
 ) -> tuple[IndRNNParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = IndRNNParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
-        u=leading_sum(residuals.h_prev * da_xs, params.u),
-        b=leading_sum(da_xs, params.b),
+        w_x=outer_sum(xs, das, params.w_x),
+        u=leading_sum(residuals.h_prev * das, params.u),
+        b=leading_sum(das, params.b),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -170,17 +160,18 @@ def indrnn(
     """
     hidden_size = check_size("hidden_size", hidden_size)
     check_activation("activation", activation)
+    options = {"activation": activation}
     return Cell(
         init=functools.partial(
             indrnn_init, hidden_size=hidden_size, w_x_init=w_x_init, u_init=u_init
         ),
         initial_state=indrnn_initial_state,
-        project=elman_project,
-        step=functools.partial(indrnn_step, activation=activation),
+        project=project_inputs,
+        step=functools.partial(indrnn_step, **options),
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(indrnn_forward, activation=activation),
-            backward=functools.partial(indrnn_backward, activation=activation),
+            forward=functools.partial(indrnn_forward, **options),
+            backward=functools.partial(indrnn_backward, **options),
             accumulate=indrnn_accumulate,
         ),
     )

@@ -29,11 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -42,9 +40,10 @@ from .._numerics.precision import (
     outer_sum,
     scaled,
 )
-from .._options import check_finite, check_key, check_shape, check_size
-from .._typing import Array, DTypeLike, Key, Shape
-from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
+from .._options import check_finite, check_size
+from .._typing import Array, DTypeLike, Key
+from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import draw_gates, project_inputs, step_of, zero_state
 
 NUM_GATES = 2
 
@@ -77,37 +76,17 @@ def janet_init(
     w_h_init: Initializer = orthogonal,
 ) -> JANETParams:
     """Draw the weights block by block; the bias is zero but for the forget gate."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
-    key_x, key_h = jax.random.split(key)
-    width = NUM_GATES * hidden_size
-    b = jnp.zeros((width,), float_dtype)
-    return JANETParams(
-        w_x=per_gate(w_x_init, NUM_GATES)(key_x, (input_size, width), float_dtype),
-        w_h=per_gate(w_h_init, NUM_GATES)(key_h, (hidden_size, width), float_dtype),
-        b=b.at[:hidden_size].set(forget_bias),
+    w_x, w_h = draw_gates(
+        key,
+        input_size,
+        dtype,
+        hidden_size=hidden_size,
+        num_gates=NUM_GATES,
+        w_x_init=w_x_init,
+        w_h_init=w_h_init,
     )
-
-
-def janet_initial_state(params: JANETParams, batch_shape: Shape = ()) -> Array:
-    """Zeros ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
-    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-
-
-def janet_project(params: JANETParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 2H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
-
-
-def janet_step(
-    params: JANETParams, state: Array, a_x: Array, *, beta: float = 1.0
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    state, y, _ = janet_forward(params, state, a_x, beta=beta, dot=dot)
-    return state, y
+    b = jnp.zeros(w_x.shape[1:], w_x.dtype)
+    return JANETParams(w_x=w_x, w_h=w_h, b=b.at[:hidden_size].set(forget_bias))
 
 
 def janet_forward(
@@ -116,11 +95,11 @@ def janet_forward(
     a_x: Array,
     *,
     beta: float = 1.0,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, JANETResidual]:
     """One step and its residual; dropout may scale the candidate g ``(*B, H)``."""
-    a = add_bias(a_x + dot(state, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(state, params.w_h), params.b)
     a_f, a_g = jnp.split(a, NUM_GATES, axis=-1)
     f = jax.nn.sigmoid(a_f)
     i = jax.nn.sigmoid(beta - a_f)
@@ -129,15 +108,18 @@ def janet_forward(
     return h, h.astype(params.w_h.dtype), JANETResidual(h_prev=state, f=f, i=i, g=g)
 
 
+janet_step = step_of(janet_forward, recurrent_dot=dot)
+
+
 def janet_backward(
     params: JANETParams,
     residual: JANETResidual,
     dstate: Array,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step, with the options of :func:`janet_forward`."""
     h_prev, f, i, g = residual
     dh = dstate + dy.astype(dstate.dtype)
@@ -145,19 +127,20 @@ def janet_backward(
     da_f = dh * (h_prev * f * (1 - f) - kept * i * (1 - i))
     da_g = scaled(dh * i, candidate_scale) * (1 - g * g)
     da = jnp.concatenate([da_f, da_g], axis=-1)
-    return dh * f + dot_transposed(da, params.w_h), da
+    return dh * f + recurrent_dot_transposed(da, params.w_h), (da,)
 
 
 def janet_accumulate(
-    params: JANETParams, xs: Array, residuals: JANETResidual, da_xs: Array
+    params: JANETParams, xs: Array, residuals: JANETResidual, da_xs: tuple[Array]
 ) -> tuple[JANETParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = JANETParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
-        w_h=outer_sum(residuals.h_prev, da_xs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        w_x=outer_sum(xs, das, params.w_x),
+        w_h=outer_sum(residuals.h_prev, das, params.w_h),
+        b=leading_sum(das, params.b),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -211,8 +194,8 @@ def janet(
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),
-        initial_state=janet_initial_state,
-        project=janet_project,
+        initial_state=zero_state,
+        project=project_inputs,
         step=functools.partial(janet_step, beta=beta),
         output_size=hidden_size,
         adjoint=Adjoint(

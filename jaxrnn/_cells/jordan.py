@@ -28,7 +28,7 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_floating
+from .._checks import check_activation
 from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, identity, kept_of
 from .._numerics.precision import (
@@ -40,10 +40,10 @@ from .._numerics.precision import (
     leading_sum,
     outer_sum,
 )
-from .._options import check_key, check_size
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform
-from .elman import elman_initial_state, elman_project
+from ._shared import checked_init, project_inputs, zero_state
 
 
 class JordanParams(NamedTuple):
@@ -78,9 +78,7 @@ def jordan_init(
     w_y_init: Initializer = glorot_uniform,
 ) -> JordanParams:
     """Draw the weights; the biases are zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     key_x, key_h, key_y = jax.random.split(key, 3)
     return JordanParams(
         w_x=w_x_init(key_x, (input_size, hidden_size), float_dtype),
@@ -121,11 +119,11 @@ def _forward(
     a_x: Array,
     activation: Activation,
     output_activation: Activation,
-    dot: Product,
+    recurrent_dot: Product,
 ) -> tuple[Array, Array, JordanResidual]:
-    a = add_bias(a_x + dot(state, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(state, params.w_h), params.b)
     h = activation(a)
-    a_y = add_bias(dot(h, params.w_y), params.b_y)
+    a_y = add_bias(recurrent_dot(h, params.w_y), params.b_y)
     y = output_activation(a_y)
     kept = {"a": kept_of(activation, a), "a_y": kept_of(output_activation, a_y)}
     residual = JordanResidual(y_prev=state, h=h, y=y, **kept)
@@ -227,8 +225,8 @@ def jordan(
             w_h_init=w_h_init,
             w_y_init=w_y_init,
         ),
-        initial_state=elman_initial_state,
-        project=elman_project,
+        initial_state=zero_state,
+        project=project_inputs,
         step=functools.partial(jordan_step, **activations),
         output_size=output_size,
         adjoint=Adjoint(

@@ -36,7 +36,6 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features
 from .._descriptions.spec import described
 from .._numerics.normalized import Normalized, normalized, normalized_transposed
 from .._numerics.precision import (
@@ -52,7 +51,8 @@ from .._numerics.precision import (
 from .._options import check_size
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
-from .gru import gates_and_candidate, gru_init, gru_initial_state
+from ._shared import project_inputs, step_of, zero_state
+from .gru import gates_and_candidate, gru_init
 
 
 class LayerNormGRUParams(NamedTuple):
@@ -116,16 +116,7 @@ def _values(n: tuple[Normalized, Normalized]) -> Array:
 
 def layer_norm_gru_project(params: LayerNormGRUParams, xs: Array) -> Array:
     """``k_x * N(xs W_x)``, shape ``(..., 3H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return scaled(_values(_normalized(dot(xs, params.w_x))), params.k_x)
-
-
-def layer_norm_gru_step(
-    params: LayerNormGRUParams, state: Array, a_x: Array
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    state, y, _ = layer_norm_gru_forward(params, state, a_x, dot=dot)
-    return state, y
+    return scaled(_values(_normalized(project_inputs(params, xs))), params.k_x)
 
 
 def layer_norm_gru_forward(
@@ -133,10 +124,10 @@ def layer_norm_gru_forward(
     state: Array,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[Array, Array, LayerNormGRUResidual]:
     """One step and its residual."""
-    n_h = _normalized(dot(state, params.w_h))
+    n_h = _normalized(recurrent_dot(state, params.w_h))
     a_i_rz, a_i_n = gates_and_candidate(add_bias(a_x, params.b))
     a_h_rz, a_h_n = gates_and_candidate(
         add_bias(scaled(_values(n_h), params.k_h), params.b_h)
@@ -148,14 +139,17 @@ def layer_norm_gru_forward(
     return h, h.astype(params.w_h.dtype), residual
 
 
+layer_norm_gru_step = step_of(layer_norm_gru_forward, recurrent_dot=dot)
+
+
 def layer_norm_gru_backward(
     params: LayerNormGRUParams,
     residual: LayerNormGRUResidual,
     dstate: Array,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
-) -> tuple[Array, Array]:
+    recurrent_dot_transposed: Product = dot_transposed,
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     h_prev, n_h, r, z, n = residual
     _, a_h_n = gates_and_candidate(
@@ -167,29 +161,30 @@ def layer_norm_gru_backward(
     da_r = da_n * a_h_n * r * (1 - r)
     da_h = jnp.concatenate([da_r, da_z, r * da_n], axis=-1)
     dv_h = _transposed(scaled(da_h, params.k_h), n_h)
-    dh_prev = dh * z + dot_transposed(dv_h, params.w_h)
-    return dh_prev, jnp.concatenate([da_r, da_z, da_n], axis=-1)
+    dh_prev = dh * z + recurrent_dot_transposed(dv_h, params.w_h)
+    return dh_prev, (jnp.concatenate([da_r, da_z, da_n], axis=-1),)
 
 
 def layer_norm_gru_accumulate(
     params: LayerNormGRUParams,
     xs: Array,
     residuals: LayerNormGRUResidual,
-    da_xs: Array,
+    da_xs: tuple[Array],
 ) -> tuple[LayerNormGRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     h_prev, n_h, r, _, _ = residuals
-    da_rz, da_n = gates_and_candidate(da_xs)
+    da_rz, da_n = gates_and_candidate(das)
     da_hs = jnp.concatenate([da_rz, r * da_n], axis=-1)
     n_x = _normalized(dot(xs, params.w_x))
-    dv_x = _transposed(scaled(da_xs, params.k_x), n_x)
+    dv_x = _transposed(scaled(das, params.k_x), n_x)
     dv_h = _transposed(scaled(da_hs, params.k_h), n_h)
     dparams = LayerNormGRUParams(
         w_x=outer_sum(xs, dv_x, params.w_x),
         w_h=outer_sum(h_prev, dv_h, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        b=leading_sum(das, params.b),
         b_h=leading_sum(da_hs, params.b_h),
-        k_x=leading_sum(da_xs * _values(n_x), params.k_x),
+        k_x=leading_sum(das * _values(n_x), params.k_x),
         k_h=leading_sum(da_hs * _values(n_h), params.k_h),
     )
     return dparams, dot_transposed(dv_x, params.w_x).astype(xs.dtype)
@@ -242,7 +237,7 @@ def layer_norm_gru(
             w_x_init=w_x_init,
             w_h_init=w_h_init,
         ),
-        initial_state=gru_initial_state,
+        initial_state=zero_state,
         project=layer_norm_gru_project,
         step=layer_norm_gru_step,
         output_size=hidden_size,

@@ -40,7 +40,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features
 from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.normalized import Normalized, normalized, normalized_transposed
@@ -57,6 +56,7 @@ from .._numerics.precision import (
 from .._options import check_finite, check_size
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import project_inputs, step_of
 from .lstm import CANDIDATE, NUM_GATES, LSTMState, lstm_init, lstm_initial_state
 
 
@@ -115,16 +115,7 @@ def layer_norm_lstm_init(
 
 def layer_norm_lstm_project(params: LayerNormLSTMParams, xs: Array) -> Array:
     """``k_x * N(xs W_x)``, shape ``(..., 4H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return scaled(normalized(dot(xs, params.w_x)).values, params.k_x)
-
-
-def layer_norm_lstm_step(
-    params: LayerNormLSTMParams, state: LSTMState, a_x: Array
-) -> tuple[LSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    state, y, _ = layer_norm_lstm_forward(params, state, a_x, dot=dot)
-    return state, y
+    return scaled(normalized(project_inputs(params, xs)).values, params.k_x)
 
 
 def _squashed(params: LayerNormLSTMParams, c: Array) -> tuple[Array, Normalized]:
@@ -138,11 +129,11 @@ def layer_norm_lstm_forward(
     state: LSTMState,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[LSTMState, Array, LayerNormLSTMResidual]:
     """One step and its residual."""
     h_prev, c_prev = state
-    n_h = normalized(dot(h_prev, params.w_h))
+    n_h = normalized(recurrent_dot(h_prev, params.w_h))
     a = add_bias(a_x + scaled(n_h.values, params.k_h), params.b)
     i, f, g, o = jnp.split(activate(a, NUM_GATES, CANDIDATE), NUM_GATES, axis=-1)
     c = f * c_prev + i * g
@@ -154,13 +145,16 @@ def layer_norm_lstm_forward(
     return LSTMState(h=h, c=c), h.astype(params.w_h.dtype), residual
 
 
+layer_norm_lstm_step = step_of(layer_norm_lstm_forward, recurrent_dot=dot)
+
+
 def layer_norm_lstm_backward(
     params: LayerNormLSTMParams,
     residual: LayerNormLSTMResidual,
     dstate: LSTMState,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
 ) -> tuple[LSTMState, tuple[Array, Array]]:
     """Transpose of one step; beside ``da``, ``da_c`` is what ``k_c, b_c`` need."""
     _, c_prev, n_h, i, f, g, o = residual
@@ -174,7 +168,7 @@ def layer_norm_lstm_backward(
     da_o = dh * m * o * (1 - o)
     da = jnp.concatenate([da_i, da_f, da_g, da_o], axis=-1)
     dv_h = normalized_transposed(scaled(da, params.k_h), n_h)
-    return LSTMState(h=dot_transposed(dv_h, params.w_h), c=dc * f), (da, da_c)
+    return LSTMState(h=recurrent_dot_transposed(dv_h, params.w_h), c=dc * f), (da, da_c)
 
 
 def layer_norm_lstm_accumulate(

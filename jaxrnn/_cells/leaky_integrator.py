@@ -33,13 +33,8 @@ from .._numerics.precision import Product, add_bias, dot, dot_in_loop, dot_trans
 from .._options import check_positive, check_size
 from .._typing import Array
 from ..initializers import Initializer, glorot_uniform, orthogonal
-from .elman import (
-    ElmanParams,
-    elman_accumulate,
-    elman_init,
-    elman_initial_state,
-    elman_project,
-)
+from ._shared import project_inputs, step_of, zero_state
+from .elman import ElmanParams, elman_accumulate, elman_init
 
 
 class LeakyIntegratorResidual(NamedTuple):
@@ -50,20 +45,6 @@ class LeakyIntegratorResidual(NamedTuple):
     a: Array | None  # (*B, H), None where the derivative has a formula in n
 
 
-def leaky_integrator_step(
-    params: ElmanParams,
-    state: Array,
-    a_x: Array,
-    *,
-    kept: float,
-    rate: float,
-    activation: Activation = jnp.tanh,
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    options = {"kept": kept, "rate": rate, "activation": activation}
-    return leaky_integrator_forward(params, state, a_x, **options, dot=dot)[:2]
-
-
 def leaky_integrator_forward(
     params: ElmanParams,
     state: Array,
@@ -72,14 +53,17 @@ def leaky_integrator_forward(
     kept: float,
     rate: float,
     activation: Activation = jnp.tanh,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[Array, Array, LeakyIntegratorResidual]:
     """One step and its residual."""
-    a = add_bias(a_x + dot(state, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(state, params.w_h), params.b)
     n = activation(a)
     h = kept * state + rate * n
     residual = LeakyIntegratorResidual(h_prev=state, n=n, a=kept_of(activation, a))
     return h, h.astype(params.w_h.dtype), residual
+
+
+leaky_integrator_step = step_of(leaky_integrator_forward, recurrent_dot=dot)
 
 
 def leaky_integrator_backward(
@@ -91,12 +75,12 @@ def leaky_integrator_backward(
     kept: float,
     rate: float,
     activation: Activation = jnp.tanh,
-    dot_transposed: Product = dot_transposed,
-) -> tuple[Array, Array]:
+    recurrent_dot_transposed: Product = dot_transposed,
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
     da = activation_transposed(activation, residual.n, residual.a, rate * dh)
-    return kept * dh + dot_transposed(da, params.w_h), da
+    return kept * dh + recurrent_dot_transposed(da, params.w_h), (da,)
 
 
 @described
@@ -175,8 +159,8 @@ def integrator(
         init=functools.partial(
             elman_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
         ),
-        initial_state=elman_initial_state,
-        project=elman_project,
+        initial_state=zero_state,
+        project=project_inputs,
         step=functools.partial(leaky_integrator_step, **options),
         output_size=hidden_size,
         adjoint=Adjoint(

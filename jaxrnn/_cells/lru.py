@@ -32,21 +32,20 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating
 from .._descriptions.known import known
 from .._descriptions.spec import described
 from .._numerics.precision import (
     accumulation_dtype,
-    dot,
     dot_transposed,
     leading_sum,
     of_rank,
     outer_sum,
     scaled,
 )
-from .._options import check_key, check_rate, check_shape, check_size
+from .._options import check_rate, check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, per_gate
+from ._shared import batch_zeros, checked_init, project_inputs, step_of
 
 
 class LRUParams(NamedTuple):
@@ -82,9 +81,7 @@ def lru_init(
     w_x_init: Initializer = fan_in_normal,
 ) -> LRUParams:
     """Draw decays and angles uniformly in a ring of the complex plane."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     wide = accumulation_dtype(float_dtype)
     key_m, key_phi, key_x = jax.random.split(key, 3)
     # Uniform in area: so are the squares, between those of the radii.
@@ -102,10 +99,7 @@ def lru_init(
 
 def lru_initial_state(params: LRUParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, 2H)``."""
-    dtype = accumulation_dtype(params.w_x.dtype)
-    return jnp.zeros(
-        (*check_shape("batch_shape", batch_shape), params.w_x.shape[1]), dtype
-    )
+    return batch_zeros(params.w_x.shape[1:], batch_shape, params.w_x.dtype)
 
 
 def _input_scale(params: LRUParams) -> Array:
@@ -115,8 +109,7 @@ def _input_scale(params: LRUParams) -> Array:
 
 def lru_project(params: LRUParams, xs: Array) -> Array:
     """``exp(gamma) * (xs W_x)``, shape ``(..., 2H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return scaled(dot(xs, params.w_x), _input_scale(params))
+    return scaled(project_inputs(params, xs), _input_scale(params))
 
 
 def _rotation(params: LRUParams, rank: int) -> tuple[Array, Array]:
@@ -135,11 +128,6 @@ def lru_coefficients(params: LRUParams, a_xs: Array) -> tuple[Array, Array]:
     )
 
 
-def lru_step(params: LRUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    return lru_forward(params, state, a_x)[:2]
-
-
 def lru_forward(
     params: LRUParams, state: Array, a_x: Array
 ) -> tuple[Array, Array, LRUResidual]:
@@ -150,28 +138,32 @@ def lru_forward(
     return h, h.astype(params.w_x.dtype), LRUResidual(h_prev=state)
 
 
+lru_step = step_of(lru_forward)
+
+
 def lru_backward(
     params: LRUParams, residual: LRUResidual, dstate: Array, dy: Array
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     p, q = _rotation(params, dstate.ndim)
     dh = dstate + dy.astype(dstate.dtype)
     dr, dj = jnp.split(dh, 2, axis=-1)
-    return jnp.concatenate([p * dr + q * dj, p * dj - q * dr], axis=-1), dh
+    return jnp.concatenate([p * dr + q * dj, p * dj - q * dr], axis=-1), (dh,)
 
 
 def lru_accumulate(
-    params: LRUParams, xs: Array, residuals: LRUResidual, da_xs: Array
+    params: LRUParams, xs: Array, residuals: LRUResidual, da_xs: tuple[Array]
 ) -> tuple[LRUParams, Array]:
     """Parameter gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     r, j = jnp.split(residuals.h_prev, 2, axis=-1)
-    dr, dj = jnp.split(da_xs, 2, axis=-1)
+    dr, dj = jnp.split(das, 2, axis=-1)
     p, q = _rotation(params, 1)
     dp = leading_sum(dr * r + dj * j, p)
     dq = leading_sum(dj * r - dr * j, q)
     scale = _input_scale(params)
     wide = params.w_x.astype(scale.dtype)
-    v = outer_sum(xs, da_xs, wide)
+    v = outer_sum(xs, das, wide)
     dgamma = scale * (v * wide).sum(axis=0)
     nu, theta = params.nu.astype(p.dtype), params.theta.astype(p.dtype)
     dparams = LRUParams(
@@ -181,7 +173,7 @@ def lru_accumulate(
         w_x=scaled(v, scale),
     )
     dparams = jax.tree.map(lambda d, leaf: d.astype(leaf.dtype), dparams, params)
-    return dparams, dot_transposed(scaled(da_xs, scale), params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(scaled(das, scale), params.w_x).astype(xs.dtype)
 
 
 @described

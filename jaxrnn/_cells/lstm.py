@@ -33,16 +33,13 @@ is zero where that is not its argument.
 import functools
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating
 from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -51,9 +48,10 @@ from .._numerics.precision import (
     outer_sum,
     scaled,
 )
-from .._options import check_finite, check_key, check_positive, check_shape, check_size
+from .._options import check_finite, check_positive, check_size
 from .._typing import Array, DTypeLike, Key, Shape
-from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
+from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import draw_gates, project_inputs, step_of, zero_state
 
 NUM_GATES, CANDIDATE = 4, 2
 
@@ -95,42 +93,25 @@ def lstm_init(
     w_h_init: Initializer = orthogonal,
 ) -> LSTMParams:
     """Draw the weights gate by gate; the bias is zero but for the forget gate."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
-    key_x, key_h = jax.random.split(key)
-    width = NUM_GATES * hidden_size
-    b = jnp.zeros((width,), float_dtype)
+    w_x, w_h = draw_gates(
+        key,
+        input_size,
+        dtype,
+        hidden_size=hidden_size,
+        num_gates=NUM_GATES,
+        w_x_init=w_x_init,
+        w_h_init=w_h_init,
+    )
+    b = jnp.zeros(w_x.shape[1:], w_x.dtype)
     return LSTMParams(
-        w_x=per_gate(w_x_init, NUM_GATES)(key_x, (input_size, width), float_dtype),
-        w_h=per_gate(w_h_init, NUM_GATES)(key_h, (hidden_size, width), float_dtype),
-        b=b.at[hidden_size : 2 * hidden_size].set(forget_bias),
+        w_x=w_x, w_h=w_h, b=b.at[hidden_size : 2 * hidden_size].set(forget_bias)
     )
 
 
 def lstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> LSTMState:
     """Zeros, each ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
-    # Not one array for both: who donates a state donates each of its buffers.
-    zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
-    return LSTMState(h=zeros(), c=zeros())
-
-
-def lstm_project(params: LSTMParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 4H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
-
-
-def lstm_step(
-    params: LSTMParams,
-    state: LSTMState,
-    a_x: Array,
-    *,
-    cell_clip: float | None = None,
-) -> tuple[LSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    return lstm_forward(params, state, a_x, dot=dot, cell_clip=cell_clip)[:2]
+    h, c = (zero_state(params, batch_shape) for _ in range(2))
+    return LSTMState(h=h, c=c)
 
 
 def lstm_forward(
@@ -138,13 +119,13 @@ def lstm_forward(
     state: LSTMState,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
     cell_clip: float | None = None,
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual; dropout may scale the candidate g ``(*B, H)``."""
     h_prev, c_prev = state
-    a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(h_prev, params.w_h), params.b)
     i, f, g, o = jnp.split(activate(a, NUM_GATES, CANDIDATE), NUM_GATES, axis=-1)
     c = f * c_prev + i * scaled(g, candidate_scale)
     if cell_clip is not None:
@@ -155,16 +136,19 @@ def lstm_forward(
     return LSTMState(h=h, c=c), h.astype(params.w_h.dtype), residual
 
 
+lstm_step = step_of(lstm_forward, recurrent_dot=dot)
+
+
 def lstm_backward(
     params: LSTMParams,
     residual: LSTMResidual,
     dstate: LSTMState,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
     cell_clip: float | None = None,
-) -> tuple[LSTMState, Array]:
+) -> tuple[LSTMState, tuple[Array]]:
     """Transpose of one step, with the options of :func:`lstm_forward`."""
     _, c_prev, i, f, g, o = residual
     kept = scaled(g, candidate_scale)
@@ -179,19 +163,20 @@ def lstm_backward(
     da_g = scaled(dc * i, candidate_scale) * (1 - g * g)
     da_o = dh * m * o * (1 - o)
     da = jnp.concatenate([da_i, da_f, da_g, da_o], axis=-1)
-    return LSTMState(h=dot_transposed(da, params.w_h), c=dc * f), da
+    return LSTMState(h=recurrent_dot_transposed(da, params.w_h), c=dc * f), (da,)
 
 
 def lstm_accumulate(
-    params: LSTMParams, xs: Array, residuals: LSTMResidual, da_xs: Array
+    params: LSTMParams, xs: Array, residuals: LSTMResidual, da_xs: tuple[Array]
 ) -> tuple[LSTMParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = LSTMParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
-        w_h=outer_sum(residuals.h_prev, da_xs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        w_x=outer_sum(xs, das, params.w_x),
+        w_h=outer_sum(residuals.h_prev, das, params.w_h),
+        b=leading_sum(das, params.b),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -242,6 +227,7 @@ def lstm(
     hidden_size = check_size("hidden_size", hidden_size)
     if cell_clip is not None:
         cell_clip = check_positive("cell_clip", cell_clip)
+    options = {"cell_clip": cell_clip}
     return Cell(
         init=functools.partial(
             lstm_init,
@@ -251,12 +237,12 @@ def lstm(
             w_h_init=w_h_init,
         ),
         initial_state=lstm_initial_state,
-        project=lstm_project,
-        step=functools.partial(lstm_step, cell_clip=cell_clip),
+        project=project_inputs,
+        step=functools.partial(lstm_step, **options),
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(lstm_forward, cell_clip=cell_clip),
-            backward=functools.partial(lstm_backward, cell_clip=cell_clip),
+            forward=functools.partial(lstm_forward, **options),
+            backward=functools.partial(lstm_backward, **options),
             accumulate=lstm_accumulate,
         ),
     )

@@ -29,11 +29,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_features, check_floating
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -42,9 +40,10 @@ from .._numerics.precision import (
     outer_sum,
     scaled,
 )
-from .._options import check_key, check_shape, check_size
-from .._typing import Array, DTypeLike, Key, Shape
-from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
+from .._options import check_size
+from .._typing import Array, DTypeLike, Key
+from ..initializers import Initializer, glorot_uniform, orthogonal
+from ._shared import draw_gates, project_inputs, step_of, zero_state
 
 NUM_GATES = 2
 
@@ -75,34 +74,16 @@ def mgu_init(
     w_h_init: Initializer = orthogonal,
 ) -> MGUParams:
     """Draw the weights block by block; the bias is zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
-    key_x, key_h = jax.random.split(key)
-    width = NUM_GATES * hidden_size
-    return MGUParams(
-        w_x=per_gate(w_x_init, NUM_GATES)(key_x, (input_size, width), float_dtype),
-        w_h=per_gate(w_h_init, NUM_GATES)(key_h, (hidden_size, width), float_dtype),
-        b=jnp.zeros((width,), float_dtype),
+    w_x, w_h = draw_gates(
+        key,
+        input_size,
+        dtype,
+        hidden_size=hidden_size,
+        num_gates=NUM_GATES,
+        w_x_init=w_x_init,
+        w_h_init=w_h_init,
     )
-
-
-def mgu_initial_state(params: MGUParams, batch_shape: Shape = ()) -> Array:
-    """Zeros ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
-    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-
-
-def mgu_project(params: MGUParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 2H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
-
-
-def mgu_step(params: MGUParams, state: Array, a_x: Array) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    state, y, _ = mgu_forward(params, state, a_x, dot=dot)
-    return state, y
+    return MGUParams(w_x=w_x, w_h=w_h, b=jnp.zeros(w_x.shape[1:], w_x.dtype))
 
 
 def _split(a: Array) -> list[Array]:
@@ -114,16 +95,19 @@ def mgu_forward(
     state: Array,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
     candidate_scale: Array | None = None,
 ) -> tuple[Array, Array, MGUResidual]:
     """One step and its residual; dropout may scale the candidate n ``(*B, H)``."""
     a_f, a_n = _split(add_bias(a_x, params.b))
     w_f, w_n = _split(params.w_h)
-    f = jax.nn.sigmoid(a_f + dot(state, w_f))
-    n = jnp.tanh(a_n + dot(f * state, w_n))
+    f = jax.nn.sigmoid(a_f + recurrent_dot(state, w_f))
+    n = jnp.tanh(a_n + recurrent_dot(f * state, w_n))
     h = (1 - f) * state + f * scaled(n, candidate_scale)
     return h, h.astype(params.w_h.dtype), MGUResidual(h_prev=state, f=f, n=n)
+
+
+mgu_step = step_of(mgu_forward, recurrent_dot=dot)
 
 
 def mgu_backward(
@@ -132,35 +116,36 @@ def mgu_backward(
     dstate: Array,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
     candidate_scale: Array | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step, with the options of :func:`mgu_forward`."""
     h_prev, f, n = residual
     w_f, w_n = _split(params.w_h)
     dh = dstate + dy.astype(dstate.dtype)
     da_n = scaled(dh * f, candidate_scale) * (1 - n * n)
-    dq = dot_transposed(da_n, w_n)
+    dq = recurrent_dot_transposed(da_n, w_n)
     df = dh * (scaled(n, candidate_scale) - h_prev) + dq * h_prev
     da_f = df * f * (1 - f)
-    dh_prev = dh * (1 - f) + dq * f + dot_transposed(da_f, w_f)
-    return dh_prev, jnp.concatenate([da_f, da_n], axis=-1)
+    dh_prev = dh * (1 - f) + dq * f + recurrent_dot_transposed(da_f, w_f)
+    return dh_prev, (jnp.concatenate([da_f, da_n], axis=-1),)
 
 
 def mgu_accumulate(
-    params: MGUParams, xs: Array, residuals: MGUResidual, da_xs: Array
+    params: MGUParams, xs: Array, residuals: MGUResidual, da_xs: tuple[Array]
 ) -> tuple[MGUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     h_prev, f, _ = residuals
-    da_f, da_n = _split(da_xs)
+    da_f, da_n = _split(das)
     w_f, w_n = _split(params.w_h)
     dw_f, dw_n = outer_sum(h_prev, da_f, w_f), outer_sum(f * h_prev, da_n, w_n)
     dparams = MGUParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
+        w_x=outer_sum(xs, das, params.w_x),
         w_h=jnp.concatenate([dw_f, dw_n], axis=-1),
-        b=leading_sum(da_xs, params.b),
+        b=leading_sum(das, params.b),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -205,8 +190,8 @@ def mgu(
         init=functools.partial(
             mgu_init, hidden_size=hidden_size, w_x_init=w_x_init, w_h_init=w_h_init
         ),
-        initial_state=mgu_initial_state,
-        project=mgu_project,
+        initial_state=zero_state,
+        project=project_inputs,
         step=mgu_step,
         output_size=hidden_size,
         adjoint=Adjoint(

@@ -30,20 +30,19 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating
+from .._checks import check_activation
 from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, identity, kept_of
 from .._numerics.precision import (
-    accumulation_dtype,
     add_bias,
-    dot,
     dot_transposed,
     leading_sum,
     outer_sum,
 )
-from .._options import check_key, check_shape, check_size
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
+from ._shared import batch_zeros, checked_init, project_inputs, step_of
 
 NUM_GATES = 2
 
@@ -73,9 +72,7 @@ def mingru_init(
     w_x_init: Initializer = glorot_uniform,
 ) -> MinGRUParams:
     """Draw the weights block by block; the bias is zero."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     shape = (input_size, NUM_GATES * hidden_size)
     return MinGRUParams(
         w_x=per_gate(w_x_init, NUM_GATES)(key, shape, float_dtype),
@@ -85,14 +82,8 @@ def mingru_init(
 
 def mingru_initial_state(params: MinGRUParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.b.shape[0] // NUM_GATES)
-    return jnp.zeros(shape, accumulation_dtype(params.b.dtype))
-
-
-def mingru_project(params: MinGRUParams, xs: Array) -> Array:
-    """``xs W_x``, shape ``(..., 2H)``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    return dot(xs, params.w_x)
+    size = params.b.shape[0] // NUM_GATES
+    return batch_zeros((size,), batch_shape, params.b.dtype)
 
 
 def _split(params: MinGRUParams, a_x: Array) -> list[Array]:
@@ -105,17 +96,6 @@ def mingru_coefficients(
     """``1 - z`` and ``z * n`` of all steps."""
     a_z, a_n = _split(params, a_xs)
     return jax.nn.sigmoid(-a_z), jax.nn.sigmoid(a_z) * activation(a_n)
-
-
-def mingru_step(
-    params: MinGRUParams,
-    state: Array,
-    a_x: Array,
-    *,
-    activation: Activation = identity,
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    return mingru_forward(params, state, a_x, activation=activation)[:2]
 
 
 def mingru_forward(
@@ -133,6 +113,9 @@ def mingru_forward(
     return h, h.astype(params.b.dtype), residual
 
 
+mingru_step = step_of(mingru_forward)
+
+
 def mingru_backward(
     params: MinGRUParams,
     residual: MinGRUResidual,
@@ -140,23 +123,24 @@ def mingru_backward(
     dy: Array,
     *,
     activation: Activation = identity,
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     h_prev, z, n, a_n = residual
     dh = dstate + dy.astype(dstate.dtype)
     da_z = dh * (n - h_prev) * z * (1 - z)
     da_n = activation_transposed(activation, n, a_n, dh * z)
-    return dh * (1 - z), jnp.concatenate([da_z, da_n], axis=-1)
+    return dh * (1 - z), (jnp.concatenate([da_z, da_n], axis=-1),)
 
 
 def mingru_accumulate(
-    params: MinGRUParams, xs: Array, residuals: MinGRUResidual, da_xs: Array
+    params: MinGRUParams, xs: Array, residuals: MinGRUResidual, da_xs: tuple[Array]
 ) -> tuple[MinGRUParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     dparams = params._replace(
-        w_x=outer_sum(xs, da_xs, params.w_x), b=leading_sum(da_xs, params.b)
+        w_x=outer_sum(xs, das, params.w_x), b=leading_sum(das, params.b)
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -199,16 +183,17 @@ def mingru(
     """
     hidden_size = check_size("hidden_size", hidden_size)
     check_activation("activation", activation)
+    options = {"activation": activation}
     return Cell(
         init=functools.partial(mingru_init, hidden_size=hidden_size, w_x_init=w_x_init),
         initial_state=mingru_initial_state,
-        project=mingru_project,
-        step=functools.partial(mingru_step, activation=activation),
+        project=project_inputs,
+        step=functools.partial(mingru_step, **options),
         output_size=hidden_size,
         adjoint=Adjoint(
-            forward=functools.partial(mingru_forward, activation=activation),
-            backward=functools.partial(mingru_backward, activation=activation),
+            forward=functools.partial(mingru_forward, **options),
+            backward=functools.partial(mingru_backward, **options),
             accumulate=mingru_accumulate,
         ),
-        coefficients=functools.partial(mingru_coefficients, activation=activation),
+        coefficients=functools.partial(mingru_coefficients, **options),
     )

@@ -36,20 +36,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from .._base import Adjoint, Cell
-from .._checks import check_activation, check_features, check_floating
+from .._checks import check_activation
 from .._descriptions.spec import described
 from .._numerics.activation import Activation, activation_transposed, identity, kept_of
 from .._numerics.precision import (
-    accumulation_dtype,
     add_bias,
-    dot,
     dot_transposed,
     leading_sum,
     outer_sum,
 )
-from .._options import check_key, check_shape, check_size
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, per_gate
+from ._shared import batch_zeros, checked_init, project_inputs, step_of
 
 NUM_GATES = 3
 
@@ -78,9 +77,7 @@ def minlstm_init(
     w_x_init: Initializer = glorot_uniform,
 ) -> MinLSTMParams:
     """Draw the weights block by block; the bias is zero but for the forget gate."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     shape = (input_size, NUM_GATES * hidden_size)
     b = jnp.zeros(shape[1:], float_dtype)
     return MinLSTMParams(
@@ -91,16 +88,15 @@ def minlstm_init(
 
 def minlstm_initial_state(params: MinLSTMParams, batch_shape: Shape = ()) -> Array:
     """Zeros ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.b.shape[0] // NUM_GATES)
-    return jnp.zeros(shape, accumulation_dtype(params.b.dtype))
+    size = params.b.shape[0] // NUM_GATES
+    return batch_zeros((size,), batch_shape, params.b.dtype)
 
 
 def _gates(
     params: MinLSTMParams, xs: Array, activation: Activation
 ) -> tuple[Array, Array, Array, Array]:
     """``a``, ``k``, ``1 - k`` and ``n``."""
-    check_features("xs", xs, params.w_x.shape[0], params.w_x.dtype)
-    a = add_bias(dot(xs, params.w_x), params.b)
+    a = add_bias(project_inputs(params, xs), params.b)
     a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
     # With s(a) = 1 / (1 + exp(-a)), shares of a sum of exponentials. As multiples of
     # the largest none overflows, and the sum is at least 1 where both gates are shut.
@@ -124,13 +120,6 @@ def minlstm_coefficients(params: MinLSTMParams, a_xs: Array) -> tuple[Array, Arr
     return k, u
 
 
-def minlstm_step(
-    params: MinLSTMParams, state: Array, a_x: Array
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    return minlstm_forward(params, state, a_x)[:2]
-
-
 def minlstm_forward(
     params: MinLSTMParams, state: Array, a_x: Array
 ) -> tuple[Array, Array, MinLSTMResidual]:
@@ -140,27 +129,30 @@ def minlstm_forward(
     return h, h.astype(params.b.dtype), MinLSTMResidual(h_prev=state, k=k)
 
 
+minlstm_step = step_of(minlstm_forward)
+
+
 def minlstm_backward(
     params: MinLSTMParams, residual: MinLSTMResidual, dstate: Array, dy: Array
-) -> tuple[Array, Array]:
+) -> tuple[Array, tuple[Array]]:
     """Transpose of one step."""
     dh = dstate + dy.astype(dstate.dtype)
     da_x = jnp.concatenate([dh * residual.h_prev, dh], axis=-1)
-    return dh * residual.k, da_x
+    return dh * residual.k, (da_x,)
 
 
 def minlstm_accumulate(
     params: MinLSTMParams,
     xs: Array,
     residuals: MinLSTMResidual,
-    da_xs: Array,
+    da_xs: tuple[Array],
     *,
     activation: Activation = identity,
 ) -> tuple[MinLSTMParams, Array]:
     """Transpose of ``project``, for which the gates are computed once more."""
     a, k, rest, n = _gates(params, xs, activation)
     a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
-    dk, du = jnp.split(da_xs, 2, axis=-1)
+    dk, du = jnp.split(da_xs[0], 2, axis=-1)
     d = (dk - du * n) * k * rest
     da_n = activation_transposed(activation, n, kept_of(activation, a_n), du * rest)
     das = [-d * jax.nn.sigmoid(-a_i), d * jax.nn.sigmoid(-a_f), da_n]

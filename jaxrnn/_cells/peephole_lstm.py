@@ -53,14 +53,8 @@ from .._numerics.precision import (
 from .._options import check_size
 from .._typing import Array, DTypeLike, Key
 from ..initializers import Initializer, glorot_uniform, orthogonal
-from .lstm import (
-    NUM_GATES,
-    LSTMResidual,
-    LSTMState,
-    lstm_init,
-    lstm_initial_state,
-    lstm_project,
-)
+from ._shared import project_inputs, step_of
+from .lstm import NUM_GATES, LSTMResidual, LSTMState, lstm_init, lstm_initial_state
 
 
 class PeepholeLSTMParams(NamedTuple):
@@ -98,25 +92,17 @@ def peephole_lstm_init(
     return PeepholeLSTMParams(*own, p_i=zeros(), p_f=zeros(), p_o=zeros())
 
 
-def peephole_lstm_step(
-    params: PeepholeLSTMParams, state: LSTMState, a_x: Array
-) -> tuple[LSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    state, y, _ = peephole_lstm_forward(params, state, a_x, dot=dot)
-    return state, y
-
-
 def peephole_lstm_forward(
     params: PeepholeLSTMParams,
     state: LSTMState,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual."""
     h_prev, c_prev = state
     p_i, p_f, p_o = _peepholes(params, c_prev)
-    a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(h_prev, params.w_h), params.b)
     a_i, a_f, a_g, a_o = jnp.split(a, NUM_GATES, axis=-1)
     i = jax.nn.sigmoid(a_i + p_i * c_prev)
     f = jax.nn.sigmoid(a_f + p_f * c_prev)
@@ -126,6 +112,9 @@ def peephole_lstm_forward(
     h = o * jnp.tanh(c)
     residual = LSTMResidual(h_prev=h_prev, c_prev=c_prev, i=i, f=f, g=g, o=o)
     return LSTMState(h=h, c=c), h.astype(params.w_h.dtype), residual
+
+
+peephole_lstm_step = step_of(peephole_lstm_forward, recurrent_dot=dot)
 
 
 def _peepholes(params: PeepholeLSTMParams, like: Array) -> tuple[Array, Array, Array]:
@@ -141,8 +130,8 @@ def peephole_lstm_backward(
     dstate: LSTMState,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
-) -> tuple[LSTMState, Array]:
+    recurrent_dot_transposed: Product = dot_transposed,
+) -> tuple[LSTMState, tuple[Array]]:
     """Transpose of one step."""
     _, c_prev, i, f, g, o = residual
     p_i, p_f, p_o = _peepholes(params, c_prev)
@@ -154,25 +143,26 @@ def peephole_lstm_backward(
     da_f = dc * c_prev * f * (1 - f)
     da_g = dc * i * (1 - g * g)
     da = jnp.concatenate([da_i, da_f, da_g, da_o], axis=-1)
-    dh_prev = dot_transposed(da, params.w_h)
-    return LSTMState(h=dh_prev, c=dc * f + da_i * p_i + da_f * p_f), da
+    dh_prev = recurrent_dot_transposed(da, params.w_h)
+    return LSTMState(h=dh_prev, c=dc * f + da_i * p_i + da_f * p_f), (da,)
 
 
 def peephole_lstm_accumulate(
-    params: PeepholeLSTMParams, xs: Array, residuals: LSTMResidual, da_xs: Array
+    params: PeepholeLSTMParams, xs: Array, residuals: LSTMResidual, da_xs: tuple[Array]
 ) -> tuple[PeepholeLSTMParams, Array]:
     """Weight gradients of all steps, and the transpose of ``project``."""
+    (das,) = da_xs
     h_prev, c_prev, i, f, g, _ = residuals
-    da_i, da_f, _, da_o = jnp.split(da_xs, NUM_GATES, axis=-1)
+    da_i, da_f, _, da_o = jnp.split(das, NUM_GATES, axis=-1)
     dparams = PeepholeLSTMParams(
-        w_x=outer_sum(xs, da_xs, params.w_x),
-        w_h=outer_sum(h_prev, da_xs, params.w_h),
-        b=leading_sum(da_xs, params.b),
+        w_x=outer_sum(xs, das, params.w_x),
+        w_h=outer_sum(h_prev, das, params.w_h),
+        b=leading_sum(das, params.b),
         p_i=leading_sum(c_prev * da_i, params.p_i),
         p_f=leading_sum(c_prev * da_f, params.p_f),
         p_o=leading_sum((f * c_prev + i * g) * da_o, params.p_o),
     )
-    return dparams, dot_transposed(da_xs, params.w_x).astype(xs.dtype)
+    return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
 @described
@@ -225,7 +215,7 @@ def peephole_lstm(
             w_h_init=w_h_init,
         ),
         initial_state=lstm_initial_state,
-        project=lstm_project,
+        project=project_inputs,
         step=peephole_lstm_step,
         output_size=hidden_size,
         adjoint=Adjoint(

@@ -35,12 +35,10 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating
 from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -48,13 +46,11 @@ from .._numerics.precision import (
     leading_sum,
     outer_sum,
 )
-from .._options import check_key, check_shape, check_size
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
-from .lstm import CANDIDATE, NUM_GATES, LSTMResidual, LSTMState, lstm_project
-
-# Dropout may give others for the products with w_h; those with w_r are always these.
-_product, _product_transposed = dot, dot_transposed
+from ._shared import batch_zeros, checked_init, project_inputs, step_of
+from .lstm import CANDIDATE, NUM_GATES, LSTMResidual, LSTMState
 
 
 class ProjectedLSTMParams(NamedTuple):
@@ -79,9 +75,7 @@ def projected_lstm_init(
     w_r_init: Initializer = glorot_uniform,
 ) -> ProjectedLSTMParams:
     """Draw the weights gate by gate; the bias is zero but for the forget gate."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     key_x, key_h, key_r = jax.random.split(key, 3)
     width = NUM_GATES * hidden_size
     b = jnp.zeros((width,), float_dtype)
@@ -98,19 +92,11 @@ def projected_lstm_initial_state(
 ) -> LSTMState:
     """Zeros: h ``(*B, P)`` and c ``(*B, H)``."""
     hidden_size, projection_size = params.w_r.shape
-    dtype = accumulation_dtype(params.w_h.dtype)
+    dtype = params.w_h.dtype
     return LSTMState(
-        h=jnp.zeros((*check_shape("batch_shape", batch_shape), projection_size), dtype),
-        c=jnp.zeros((*check_shape("batch_shape", batch_shape), hidden_size), dtype),
+        h=batch_zeros((projection_size,), batch_shape, dtype),
+        c=batch_zeros((hidden_size,), batch_shape, dtype),
     )
-
-
-def projected_lstm_step(
-    params: ProjectedLSTMParams, state: LSTMState, a_x: Array
-) -> tuple[LSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    state, y, _ = projected_lstm_forward(params, state, a_x, dot=dot)
-    return state, y
 
 
 def projected_lstm_forward(
@@ -118,16 +104,19 @@ def projected_lstm_forward(
     state: LSTMState,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[LSTMState, Array, LSTMResidual]:
     """One step and its residual."""
     h_prev, c_prev = state
-    a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(h_prev, params.w_h), params.b)
     i, f, g, o = jnp.split(activate(a, NUM_GATES, CANDIDATE), NUM_GATES, axis=-1)
     c = f * c_prev + i * g
-    h = _product(o * jnp.tanh(c), params.w_r)
+    h = dot(o * jnp.tanh(c), params.w_r)
     residual = LSTMResidual(h_prev=h_prev, c_prev=c_prev, i=i, f=f, g=g, o=o)
     return LSTMState(h=h, c=c), h.astype(params.w_h.dtype), residual
+
+
+projected_lstm_step = step_of(projected_lstm_forward, recurrent_dot=dot)
 
 
 def projected_lstm_backward(
@@ -136,20 +125,20 @@ def projected_lstm_backward(
     dstate: LSTMState,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
 ) -> tuple[LSTMState, tuple[Array, Array]]:
     """Transpose of one step; beside ``da``, ``dh`` is what ``w_r`` needs."""
     _, c_prev, i, f, g, o = residual
     m = jnp.tanh(f * c_prev + i * g)
     dh = dstate.h + dy.astype(dstate.h.dtype)
-    dm = _product_transposed(dh, params.w_r)
+    dm = dot_transposed(dh, params.w_r)
     dc = dstate.c + dm * o * (1 - m * m)
     da_i = dc * g * i * (1 - i)
     da_f = dc * c_prev * f * (1 - f)
     da_g = dc * i * (1 - g * g)
     da_o = dm * m * o * (1 - o)
     da = jnp.concatenate([da_i, da_f, da_g, da_o], axis=-1)
-    return LSTMState(h=dot_transposed(da, params.w_h), c=dc * f), (da, dh)
+    return LSTMState(h=recurrent_dot_transposed(da, params.w_h), c=dc * f), (da, dh)
 
 
 def projected_lstm_accumulate(
@@ -233,7 +222,7 @@ def projected_lstm(
             w_r_init=w_r_init,
         ),
         initial_state=projected_lstm_initial_state,
-        project=lstm_project,
+        project=project_inputs,
         step=projected_lstm_step,
         output_size=projection_size,
         adjoint=Adjoint(

@@ -30,11 +30,9 @@ import jax
 import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
-from .._checks import check_floating
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
@@ -42,10 +40,10 @@ from .._numerics.precision import (
     leading_sum,
     outer_sum,
 )
-from .._options import check_key, check_shape, check_size
+from .._options import check_size
 from .._typing import Array, DTypeLike, Key, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal, per_gate
-from .elman import elman_project
+from ._shared import batch_zeros, checked_init, project_inputs, step_of
 
 NUM_GATES = 2
 
@@ -78,9 +76,7 @@ def recurrent_highway_init(
     w_h_init: Initializer = orthogonal,
 ) -> RecurrentHighwayParams:
     """Draw the weights block by block; the bias is zero but for the transform gates."""
-    key = check_key("key", key)
-    input_size = check_size("input_size", input_size)
-    float_dtype = check_floating("dtype", dtype)
+    key, input_size, float_dtype = checked_init(key, input_size, dtype)
     key_x, *keys = jax.random.split(key, 1 + depth)
     width = NUM_GATES * hidden_size
     draw = per_gate(w_h_init, NUM_GATES)
@@ -96,15 +92,7 @@ def recurrent_highway_initial_state(
     params: RecurrentHighwayParams, batch_shape: Shape = ()
 ) -> Array:
     """Zeros ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[1])
-    return jnp.zeros(shape, accumulation_dtype(params.w_h.dtype))
-
-
-def recurrent_highway_step(
-    params: RecurrentHighwayParams, state: Array, a_x: Array
-) -> tuple[Array, Array]:
-    """One step; the output is the new state."""
-    return recurrent_highway_forward(params, state, a_x, dot=dot)[:2]
+    return batch_zeros(params.w_h.shape[1:2], batch_shape, params.w_h.dtype)
 
 
 def recurrent_highway_forward(
@@ -112,12 +100,12 @@ def recurrent_highway_forward(
     state: Array,
     a_x: Array,
     *,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[Array, Array, RecurrentHighwayResidual]:
     """One step and its residual."""
     h, sublayers = state, []
     for w, b in zip(params.w_h, params.b, strict=True):
-        a = dot(h, w) if sublayers else a_x + dot(h, w)
+        a = recurrent_dot(h, w) if sublayers else a_x + recurrent_dot(h, w)
         a_n, a_t = jnp.split(add_bias(a, b), NUM_GATES, axis=-1)
         n, t = jnp.tanh(a_n), jax.nn.sigmoid(a_t)
         sublayers.append((h, n, t))
@@ -126,13 +114,16 @@ def recurrent_highway_forward(
     return h, h.astype(params.w_h.dtype), residual
 
 
+recurrent_highway_step = step_of(recurrent_highway_forward, recurrent_dot=dot)
+
+
 def recurrent_highway_backward(
     params: RecurrentHighwayParams,
     residual: RecurrentHighwayResidual,
     dstate: Array,
     dy: Array,
     *,
-    dot_transposed: Product = dot_transposed,
+    recurrent_dot_transposed: Product = dot_transposed,
 ) -> tuple[Array, tuple[Array, ...]]:
     """Transpose of one step; cotangents of the sublayers, the first one's first."""
     dh, das = dstate + dy.astype(dstate.dtype), []
@@ -140,7 +131,7 @@ def recurrent_highway_backward(
         da_n = dh * t * (1 - n * n)
         da_t = dh * (n - h_prev) * t * (1 - t)
         da = jnp.concatenate([da_n, da_t], axis=-1)
-        dh = dh * (1 - t) + dot_transposed(da, w)
+        dh = dh * (1 - t) + recurrent_dot_transposed(da, w)
         das.append(da)
     return dh, tuple(reversed(das))
 
@@ -214,7 +205,7 @@ def recurrent_highway(
             w_h_init=w_h_init,
         ),
         initial_state=recurrent_highway_initial_state,
-        project=elman_project,
+        project=project_inputs,
         step=recurrent_highway_step,
         output_size=hidden_size,
         adjoint=Adjoint(

@@ -51,16 +51,16 @@ from .._base import Adjoint, Cell
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
-    accumulation_dtype,
     add_bias,
     dot,
     dot_in_loop,
     dot_transposed,
 )
-from .._options import check_bool, check_shape, check_size
+from .._options import check_bool, check_size
 from .._typing import Array, Shape
 from ..initializers import Initializer, glorot_uniform, orthogonal
-from .lstm import NUM_GATES, LSTMParams, lstm_accumulate, lstm_init, lstm_project
+from ._shared import project_inputs, step_of, zero_state
+from .lstm import NUM_GATES, LSTMParams, lstm_accumulate, lstm_init
 
 
 class SLSTMState(NamedTuple):
@@ -88,16 +88,7 @@ class SLSTMResidual(NamedTuple):
 
 def slstm_initial_state(params: LSTMParams, batch_shape: Shape = ()) -> SLSTMState:
     """Zeros, each ``(*B, H)``."""
-    shape = (*check_shape("batch_shape", batch_shape), params.w_h.shape[0])
-    zeros = functools.partial(jnp.zeros, shape, accumulation_dtype(params.w_h.dtype))
-    return SLSTMState(h=zeros(), c=zeros(), n=zeros(), m=zeros())
-
-
-def slstm_step(
-    params: LSTMParams, state: SLSTMState, a_x: Array, *, exponential: bool = False
-) -> tuple[SLSTMState, Array]:
-    """One step; the output is the new hidden state."""
-    return slstm_forward(params, state, a_x, exponential=exponential, dot=dot)[:2]
+    return SLSTMState(*(zero_state(params, batch_shape) for _ in range(4)))
 
 
 def slstm_forward(
@@ -106,11 +97,11 @@ def slstm_forward(
     a_x: Array,
     *,
     exponential: bool = False,
-    dot: Product = dot_in_loop,
+    recurrent_dot: Product = dot_in_loop,
 ) -> tuple[SLSTMState, Array, SLSTMResidual]:
     """One step and its residual."""
     h_prev, c_prev, n_prev, m_prev = state
-    a = add_bias(a_x + dot(h_prev, params.w_h), params.b)
+    a = add_bias(a_x + recurrent_dot(h_prev, params.w_h), params.b)
     a_i, a_f, a_g, a_o = jnp.split(a, NUM_GATES, axis=-1)
     g, o = jnp.tanh(a_g), jax.nn.sigmoid(a_o)
     t = (a_f if exponential else jax.nn.log_sigmoid(a_f)) + m_prev
@@ -125,6 +116,9 @@ def slstm_forward(
     return SLSTMState(h=h, c=c, n=n, m=m), h.astype(params.w_h.dtype), residual
 
 
+slstm_step = step_of(slstm_forward, recurrent_dot=dot)
+
+
 def slstm_backward(
     params: LSTMParams,
     residual: SLSTMResidual,
@@ -132,8 +126,8 @@ def slstm_backward(
     dy: Array,
     *,
     exponential: bool = False,
-    dot_transposed: Product = dot_transposed,
-) -> tuple[SLSTMState, Array]:
+    recurrent_dot_transposed: Product = dot_transposed,
+) -> tuple[SLSTMState, tuple[Array]]:
     """Transpose of one step, with the options of :func:`slstm_forward`."""
     _, c_prev, n_prev, i, f, g, o, a_f, held = residual
     c, n = f * c_prev + i * g, f * n_prev + i
@@ -149,8 +143,10 @@ def slstm_backward(
     da_f = dt if exponential else dt * jax.nn.sigmoid(-a_f)
     da_g = dc * i * (1 - g * g)
     da = jnp.concatenate([da_i, da_f, da_g, da_o], axis=-1)
-    dprevious = SLSTMState(h=dot_transposed(da, params.w_h), c=dc * f, n=dn * f, m=dt)
-    return dprevious, da
+    dprevious = SLSTMState(
+        h=recurrent_dot_transposed(da, params.w_h), c=dc * f, n=dn * f, m=dt
+    )
+    return dprevious, (da,)
 
 
 @described
@@ -207,7 +203,7 @@ def slstm(
             w_h_init=w_h_init,
         ),
         initial_state=slstm_initial_state,
-        project=lstm_project,
+        project=project_inputs,
         step=functools.partial(slstm_step, **options),
         output_size=hidden_size,
         adjoint=Adjoint(

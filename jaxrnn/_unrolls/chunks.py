@@ -225,8 +225,8 @@ def _da_shapes(run: Run, saved: Saved) -> Any:
     """The shapes of the cotangents that one step of the backward pass gives."""
     params, inputs, _ = saved
     output, residual = _shapes(run, params, inputs)
-    backward = run.adjoint.backward
-    return jax.eval_shape(backward, params, residual, inputs.state, output)[1]
+    pull = step_transposed(run, params)
+    return jax.eval_shape(pull, inputs.state, (residual, output))[1]
 
 
 def _add(total: Params | None, more: Params) -> Params:

@@ -7,6 +7,7 @@ of these.
 
 import functools
 
+from .._checks import check_cotangents
 from .._typing import Array, Params, Residual, State
 from .arguments import Inputs, Run
 from .loop import Gradients
@@ -19,7 +20,7 @@ def step_transposed(run: Run, params: Params) -> Pull:
 
     def pull(dstate, inputs):
         residual, dy = inputs
-        return adjoint.backward(params, residual, dstate, dy)
+        return check_cotangents(adjoint.backward(params, residual, dstate, dy))
 
     return pull
 

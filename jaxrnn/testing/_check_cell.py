@@ -25,11 +25,7 @@ def cell_properties(cell: Cell) -> tuple[str, ...]:
         TypeError: ``cell`` is not a :class:`jaxrnn.Cell`.
     """
     _check_is_cell("cell", cell)
-    return tuple(
-        name
-        for name, p in PROPERTIES.items()
-        if p.needs is None or getattr(cell, p.needs) is not None
-    )
+    return tuple(name for name, p in PROPERTIES.items() if p.holds_for(cell))
 
 
 def check_cell(
@@ -54,6 +50,9 @@ def check_cell(
       steps at once;
     - ``backward against jax.vjp of step``, ``accumulate against jax.vjp of project and
       step``: the two halves of the transpose, each on its own;
+    - ``dropout in the step against jax.vjp``: both halves with the options that
+      :func:`jaxrnn.recurrent_dropout` and :func:`jaxrnn.candidate_dropout` use, if the
+      adjoint takes them;
     - ``streaming``, ``masks``, ``resets``, ``masks and resets``: values and gradients
       of ``unroll_fn`` against a loop over time and rows in Python, in both directions,
       with NaN in the padding and before a reset; in chunks, with no batch dimension and
@@ -111,7 +110,7 @@ def check_cell(
     left_out = [
         name
         for name, p in PROPERTIES.items()
-        if p.needs == "adjoint" and name not in available
+        if p.needs == "adjoint" and cell.adjoint is None
     ]
     errors = []
     with jax.enable_x64(True), jax.debug_nans(False):

@@ -8,6 +8,7 @@ fail is the nearest to the mistake.
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from .._base import Cell
 from ._problem import Comparison, Problem
 from ._sequence_properties import (
     associative,
@@ -20,9 +21,11 @@ from ._sequence_properties import (
 )
 from ._step_properties import (
     accumulate_against_vjp,
+    allows_dropout,
     backward_against_vjp,
     batch_rows,
     contract,
+    dropout_against_vjp,
     forward_against_step,
 )
 
@@ -32,6 +35,13 @@ class Property(NamedTuple):
 
     compare: Callable[[Problem], Iterator[Comparison]]
     needs: str | None = None  # the field of the cell that must not be None
+    allowed: Callable[[Cell], bool] | None = None  # asked of cells with that field
+
+    def holds_for(self, cell: Cell) -> bool:
+        """Test whether the property can be checked of a cell."""
+        if self.needs is not None and getattr(cell, self.needs) is None:
+            return False
+        return self.allowed is None or self.allowed(cell)
 
 
 PROPERTIES = {
@@ -41,6 +51,9 @@ PROPERTIES = {
     "backward against jax.vjp of step": Property(backward_against_vjp, needs="adjoint"),
     "accumulate against jax.vjp of project and step": Property(
         accumulate_against_vjp, needs="adjoint"
+    ),
+    "dropout in the step against jax.vjp": Property(
+        dropout_against_vjp, needs="adjoint", allowed=allows_dropout
     ),
     "streaming": Property(streaming),
     "masks": Property(masks),

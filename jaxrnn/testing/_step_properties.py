@@ -7,8 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .._base import Adjoint
+from .._base import Adjoint, Cell
+from .._cell_wrappers.recurrent_dropout import (
+    candidate_dropout,
+    recurrent_dropout,
+    takes,
+)
+from .._checks import check_cotangents
 from .._gradients.transition import entering_states
+from .._numerics.precision import dot
 from .._typing import Array, Params, State
 from .._unrolls.arguments import Inputs, Run, batch_shape
 from ._problem import STEP, Comparison, Problem, compare_all, quick_jit, random_like
@@ -103,14 +110,6 @@ def forward_against_step(problem: Problem) -> Iterator[Comparison]:
     yield from compare_all(names[:2], one_by_one[:2], stepped, STEP)
 
 
-def _without_further(cotangents: Any) -> Any:
-    """What ``backward`` returned, of its second part only ``da_x``, if it is a pair."""
-    match cotangents:
-        case (dstate_prev, (da_x, *_)):
-            return dstate_prev, da_x
-    return cotangents
-
-
 def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
     """``backward`` is the transpose of ``step``."""
     cell, adjoint = problem.cell, adjoint_of(problem)
@@ -126,7 +125,10 @@ def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
 
         def by_hand(params, state, a_x, dstate, dy):
             _, _, residual = adjoint.forward(params, state, a_x)
-            return _without_further(adjoint.backward(params, residual, dstate, dy))
+            dstate_prev, da = check_cotangents(
+                adjoint.backward(params, residual, dstate, dy)
+            )
+            return dstate_prev, da[0]
 
         steps = (states, a_xs, dstates, problem.dys)
         return (
@@ -165,8 +167,7 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
         by_jax = jax.tree.map(jnp.add, implicit, explicit), dxs
         _, _, residuals = _each_step(adjoint.forward, params, states, a_xs)
         _, das = _each_step(adjoint.backward, params, residuals, *cotangents)
-        das = (da_xs, *das[1:]) if isinstance(das, tuple) else da_xs
-        sequence = (xs, residuals, das)
+        sequence = (xs, residuals, (da_xs, *das[1:]))
         by_hand = adjoint.accumulate(params, *sequence)
         # With a batch dimension more, and one less.
         more = jax.tree.map(lambda leaf: leaf[:, None], sequence)
@@ -190,3 +191,43 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
     )
     dxs = np.stack([r[1] for r in of_rows], axis=1)
     yield from compare_all(names, (total, dxs), by_jax, STEP, "no batch dimension")
+
+
+def _dropped_inside(cell: Cell) -> dict[str, Cell]:
+    """The cell with each kind of dropout in its step that its adjoint allows."""
+    wrapped = {}
+    if takes(cell, recurrent_dot=dot):
+        wrapped["recurrent dropout"] = recurrent_dropout(cell, 0.4)
+    if takes(cell, candidate_scale=jnp.ones((cell.output_size,))):
+        wrapped["candidate dropout"] = candidate_dropout(cell, 0.4)
+    return wrapped
+
+
+def allows_dropout(cell: Cell) -> bool:
+    """Test whether the adjoint of a cell takes the options of dropout in a step."""
+    return bool(_dropped_inside(cell))
+
+
+def _as_constant(cell: Cell, noise_size: int) -> Cell:
+    """The cell with a step that gives its noise no gradient, as the adjoint does."""
+
+    def step(params, state, a_x):
+        a_x, noise = a_x[..., :-noise_size], a_x[..., -noise_size:]
+        noise = jax.lax.stop_gradient(noise)
+        return cell.step(params, state, jnp.concatenate([a_x, noise], axis=-1))
+
+    return cell._replace(step=step, adjoint=cell.adjoint)
+
+
+def dropout_against_vjp(problem: Problem) -> Iterator[Comparison]:
+    """With dropout in the step, both halves of the adjoint are its transpose."""
+    for name, wrapped in _dropped_inside(problem.cell).items():
+        assert wrapped.noise is not None
+        steps = batch_shape(problem.cell, problem.xs)
+        drawn = wrapped.noise.draw(jax.random.key(0), problem.params, steps)
+        xs = jnp.concatenate([problem.xs, drawn.astype(problem.xs.dtype)], axis=-1)
+        dropped = _as_constant(wrapped.noise.cell, drawn.shape[-1])
+        dropped = problem._replace(cell=dropped, xs=xs)
+        for compare in (backward_against_vjp, accumulate_against_vjp):
+            for comparison in compare(dropped):
+                yield comparison._replace(options=name)

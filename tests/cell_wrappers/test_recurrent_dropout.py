@@ -200,8 +200,20 @@ def test_what_has_no_adjoint_can_be_zoned_out_only():
     assert_close(
         zoned.apply(*case.args, key=KEY), expected.apply(*case.args, key=KEY), 1e-12
     )
-    with pytest.raises(ValueError, match=r"forward takes dot, got cell.adjoint = None"):
+    with pytest.raises(ValueError, match=r"takes recurrent_dot, got cell.adjoint = N"):
         recurrent_dropout(plain, RATE)
+
+
+def test_a_residual_without_the_state_is_named():
+    cell = jaxrnn.elman(H)
+
+    def forward(params, state, a_x, **options):
+        state, y, residual = cell.adjoint.forward(params, state, a_x, **options)
+        return state, y, tuple(residual)
+
+    nameless = cell._replace(adjoint=cell.adjoint._replace(forward=forward))
+    with pytest.raises(ValueError, match=r"residual has a field h_prev, .* got tuple"):
+        recurrent_dropout(nameless, RATE)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def test_an_adjoint_that_sums_over_the_wrong_axes_is_named():
 
     def accumulate(params, xs, residuals, da_xs):
         dparams, dxs = cell.adjoint.accumulate(params, xs, residuals, da_xs)
-        return dparams._replace(b=da_xs.sum((0, 1))), dxs
+        return dparams._replace(b=da_xs[0].sum((0, 1))), dxs
 
     wrong = cell._replace(adjoint=cell.adjoint._replace(accumulate=accumulate))
     params = cell.init(jax.random.key(0), I)

@@ -120,5 +120,7 @@ def test_convolutional_cells_draw_noise_at_every_place(wrap):
     ys, whole = (np.asarray(each) for each in outputs(jax.random.key(1)))
     assert ys.shape == whole.shape
     assert (abs(ys - whole).max(axis=(0, 1, 3)) > 1e-3).all()
-    with pytest.raises(ValueError, match="adjoint whose forward takes dot, such as"):
+    with pytest.raises(
+        ValueError, match="adjoint whose forward takes recurrent_dot, such as"
+    ):
         jaxrnn.recurrent_dropout(cell, 0.5)

@@ -32,9 +32,9 @@ def wrong_gate_derivative(cell):
     """The forget gate has f instead of f (1 - f)."""
 
     def backward(params, residual, dstate, dy):
-        dprev, da = cell.adjoint.backward(params, residual, dstate, dy)
+        dprev, (da,) = cell.adjoint.backward(params, residual, dstate, dy)
         i, f, g, o = jnp.split(da, 4, axis=-1)
-        return dprev, jnp.concatenate([i, f / (1 - residual.f), g, o], axis=-1)
+        return dprev, (jnp.concatenate([i, f / (1 - residual.f), g, o], axis=-1),)
 
     return with_adjoint(cell, backward=backward)
 
@@ -54,7 +54,7 @@ def slope_of_the_output(cell):
 
     def backward(params, residual, dstate, dy):
         da = (1 - jnp.tanh(residual.h) ** 2) * (dstate + dy)
-        return da @ params.w_h.T, da
+        return da @ params.w_h.T, (da,)
 
     return with_adjoint(cell, backward=backward)
 
@@ -84,7 +84,8 @@ def fixed_axes(cell):
 
     def accumulate(params, xs, residuals, da_xs):
         dparams, dxs = cell.adjoint.accumulate(params, xs, residuals, da_xs)
-        b = dparams.b if da_xs.ndim < 4 else da_xs[0].sum((0, 1))
+        (das,) = da_xs
+        b = dparams.b if das.ndim < 4 else das[0].sum((0, 1))
         return dparams._replace(b=b), dxs
 
     return with_adjoint(cell, accumulate=accumulate)
@@ -274,8 +275,23 @@ def test_a_broken_contract_is_named(name):
 
 def test_a_result_that_is_missing_is_named():
     cell = elman_with(backward=lambda params, residual, dstate, dy: dstate)
-    with pytest.raises(
-        AssertionError, match=r"\(dstate_prev, da_x\), got .*Array"
-    ) as e:
+    message = r"must return \(dstate_prev, \(da_x, ...\)\), .* got shapes \(\d"
+    with pytest.raises(TypeError, match=message) as e:
         check_cell(cell, properties=STEPS)
     assert any(STEPS[3] in note for note in e.value.__notes__)
+
+
+def scale_left_out(cell):
+    """The backward pass takes the options of dropout, and one does nothing."""
+
+    def backward(params, residual, dstate, dy, *, candidate_scale=None, **options):
+        return cell.adjoint.backward(params, residual, dstate, dy, **options)
+
+    return with_adjoint(cell, backward=backward)
+
+
+@pytest.mark.parametrize("make", [jaxrnn.lstm, jaxrnn.gru])
+def test_an_option_of_dropout_that_does_nothing_is_named(make):
+    name = "dropout in the step against jax.vjp"
+    with pytest.raises(AssertionError, match=rf"{name} \(candidate dropout\): da_x"):
+        check_cell(scale_left_out(make(H)), properties=[name])
