@@ -1,12 +1,22 @@
-"""What a mask means, and what is done with one."""
+"""What a mask means, and what is done with one.
+
+A mask is a bool array ``(T, *B)``, True at the steps that count. At a step where it is
+False, recurrent layers hold their state, every layer returns zero, and losses, metrics
+and pooling leave the step out. The input of such a step has no effect on any result or
+gradient, whatever its value, NaN included. So masked values are replaced by a
+selection; a product with the mask would keep NaN. ``None`` means that all steps count.
+
+Maps of each step, losses and metrics also take a mask ``(T, *B, *S)`` with spatial
+axes, such as the valid pixels of an image.
+"""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 
-from ._checks import check_integers, check_place_flags
+from ._checks import check_integers, check_place_flags, check_sequence
 from ._numerics.precision import accumulation_dtype
 from ._options import check_size
 from ._tree import select, zeros_like
@@ -73,5 +83,15 @@ def masked_mean(values: Array, mask: Array | None) -> Array:
     return total / jnp.maximum(count, 1).astype(total.dtype)
 
 
-def zero_where_masked(values: Array, mask: Array | None) -> Array:
+def zero_where_masked(values: Any, mask: Array | None) -> Any:
+    """Replace masked entries of arrays ``(T, *B, ...)`` by zero."""
     return values if mask is None else select(mask, values, zeros_like(values))
+
+
+def unmasked(
+    name: str, values: ArrayLike, mask: ArrayLike | None
+) -> tuple[Array, Array | None]:
+    """Check a sequence ``(T, *B, F)`` and its mask; return both, zero where masked."""
+    sequence = check_sequence(name, values)
+    valid = check_place_flags("mask", mask, sequence.shape[:-1])
+    return zero_where_masked(sequence, valid), valid

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import check_features, check_floating, check_place_flags, check_sequence
+from ._checks import check_features, check_floating
+from ._masks import unmasked, zero_where_masked
 from ._numerics.precision import accumulation_dtype, add_bias, of_rank, scaled
 from ._options import check_positive, check_rate, check_size, check_type
-from ._tree import select, zeros_like
 from ._typing import Array, ArrayLike, DTypeLike
 
 __all__ = [
@@ -156,11 +156,8 @@ def _checked(
 ) -> tuple[Array, Array | None]:
     """The inputs, zero where masked, and the mask."""
     check_type("params", params, BatchNormParams)
-    inputs = check_sequence("xs", xs)
+    inputs, valid = unmasked("xs", xs, mask)
     check_features("xs", inputs, params.scale.shape[0], params.scale.dtype)
-    valid = check_place_flags("mask", mask, inputs.shape[:-1])
-    if valid is not None:
-        inputs = select(valid, inputs, zeros_like(inputs))
     return inputs, valid
 
 
@@ -176,4 +173,4 @@ def _normalised(
     centred = inputs.astype(mean.dtype) - mean
     normal = centred * jax.lax.rsqrt(variance + epsilon)
     ys = add_bias(scaled(normal, params.scale), params.b).astype(inputs.dtype)
-    return ys if valid is None else select(valid, ys, zeros_like(ys))
+    return zero_where_masked(ys, valid)

@@ -10,10 +10,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ._checks import check_features, check_floating, check_place_flags, check_sequence
+from ._checks import check_features, check_floating
+from ._masks import unmasked, zero_where_masked
 from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
-from ._tree import select, zeros_like
+from ._tree import select
 from ._typing import Array, ArrayLike, DTypeLike, Key
 from .initializers import Initializer, glorot_uniform
 
@@ -29,12 +30,9 @@ __all__ = [
 
 def _valid(ys: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
     """The outputs, zero where masked, and a mask ``(T, *B)``."""
-    outputs = check_sequence("ys", ys)
+    outputs, valid = unmasked("ys", ys, mask)
     check_floating("ys", outputs.dtype)
-    valid = check_place_flags("mask", mask, outputs.shape[:-1])
-    if valid is None:
-        return outputs, jnp.ones(outputs.shape[:-1], bool)
-    return select(valid, outputs, zeros_like(outputs)), valid
+    return outputs, jnp.ones(outputs.shape[:-1], bool) if valid is None else valid
 
 
 def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
@@ -61,7 +59,7 @@ def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
     outputs, valid = _valid(ys, mask)
     steps = jnp.arange(len(outputs)).reshape(-1, *(1,) * (valid.ndim - 1))
     latest = jnp.max(jnp.where(valid, steps, -1), axis=0, initial=-1)
-    return select(valid & (steps == latest[None]), outputs, zeros_like(outputs)).sum(0)
+    return zero_where_masked(outputs, valid & (steps == latest[None])).sum(0)
 
 
 def mean(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
@@ -111,7 +109,7 @@ def maximum(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
     outputs, valid = _valid(ys, mask)
     lowest = jnp.full_like(outputs, -jnp.inf)
     largest = jnp.max(select(valid, outputs, lowest), axis=0, initial=-jnp.inf)
-    return select(valid.any(0), largest, zeros_like(largest))
+    return zero_where_masked(largest, valid.any(0))
 
 
 class AttentionParams(NamedTuple):

@@ -52,14 +52,14 @@ MISTAKES = [
     Mistake(
         "mask: the output of a masked step is kept",
         "_unrolls/masked_scan.py",
-        "return new_state, (select(valid, y, zeros_like(y)), residual)",
+        "return new_state, (zero_where_masked(y, valid), residual)",
         "return new_state, (y, residual)",
         "unrolls",
     ),
     Mistake(
         "mask: padding reaches the weight gradient",
         "_unrolls/arguments.py",
-        "inputs = select(valid, inputs, zeros_like(inputs))",
+        "inputs = zero_where_masked(inputs, valid)",
         "pass",
         "unrolls layers",
     ),
@@ -186,8 +186,8 @@ MISTAKES = [
     Mistake(
         "gru: the carried gradient is dropped",
         "_cells/gru.py",
-        "dh_prev = dh * z + dot_transposed(da_h, params.w_h)",
-        "dh_prev = dot_transposed(da_h, params.w_h)",
+        "dh_prev = dh * z + recurrent_dot_transposed(da_h, params.w_h)",
+        "dh_prev = recurrent_dot_transposed(da_h, params.w_h)",
         "cells gradients testing",
     ),
     Mistake(

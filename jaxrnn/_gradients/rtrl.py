@@ -27,10 +27,11 @@ from jax.tree_util import Partial
 from .._base import Cell
 from .._checks import check_cell, check_flags, check_like
 from .._eager import compiled
+from .._masks import zero_where_masked
 from .._numerics.precision import narrow, widen
 from .._options import check_shape
 from .._params import check_cell_params
-from .._tree import select, zeros_like
+from .._tree import zeros_like
 from .._typing import Array, ArrayLike, Params, Shape, State
 from .._unrolls.arguments import Run, prepare
 from .._unrolls.masked_scan import masked_step
@@ -105,7 +106,7 @@ def _carry(cell, params, batch_shape, state, influence):
 def _pull(influence, pull_y, before, wide, mask, dy):
     """The gradient of one step, in accumulation dtype."""
     if mask is not None:
-        dy = select(mask, dy, zeros_like(dy))
+        dy = zero_where_masked(dy, mask)
     explicit, dstate = pull_y(dy)
     implicit = influence.pull(dstate, before.influence, wide)
     return jax.tree.map(jnp.add, explicit, implicit)
@@ -190,7 +191,7 @@ def rtrl_step(
     valid = check_flags("mask", mask, batch_shape, axes="(*B)")
     starts = check_flags("reset", reset, batch_shape, axes="(*B)")
     if valid is not None:
-        x = select(valid, x, zeros_like(x))
+        x = zero_where_masked(x, valid)
     carry, y, pull = _advance(cell, params, carry, x, valid, starts, influence)
     return carry, y, Partial(_narrowed, pull, params)
 

@@ -11,14 +11,12 @@ from .._checks import (
     check_features,
     check_floating,
     check_layer,
-    check_place_flags,
-    check_sequence,
 )
 from .._descriptions.spec import described
+from .._masks import unmasked
 from .._numerics.precision import add_bias, dot
 from .._options import check_size, check_type
-from .._tree import select, zeros_like
-from .._typing import Array, ArrayLike, Params, Shape
+from .._typing import Array, Params, Shape
 from ..initializers import Initializer, drawn, glorot_uniform
 
 
@@ -30,13 +28,6 @@ def _check_input_size(input_size: int, layer: Layer) -> int:
             f"the outputs, {layer.output_size}, got {size}"
         )
     return size
-
-
-def _unmasked(xs: ArrayLike, mask: ArrayLike | None) -> Array:
-    """The inputs, zero where masked: garbage must not reach a sum."""
-    inputs = check_sequence("xs", xs)
-    valid = check_place_flags("mask", mask, inputs.shape[:-1])
-    return inputs if valid is None else select(valid, inputs, zeros_like(inputs))
 
 
 @described
@@ -70,7 +61,7 @@ def residual(layer: Layer) -> Layer:
         return layer.init(key, _check_input_size(input_size, layer), dtype)
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        inputs = _unmasked(xs, mask)
+        inputs = unmasked("xs", xs, mask)[0]
         state, ys = layer.apply(
             params, inputs, state, mask=mask, resets=resets, key=key
         )
@@ -149,7 +140,7 @@ def highway(
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         check_type("params", params, HighwayParams)
-        inputs = _unmasked(xs, mask)
+        inputs = unmasked("xs", xs, mask)[0]
         state, ys = layer.apply(
             params.layer, inputs, state, mask=mask, resets=resets, key=key
         )

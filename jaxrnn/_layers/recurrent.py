@@ -10,9 +10,9 @@ from .._base import Cell, Layer, LayerStepFn, UnrollFn
 from .._checks import check_array, check_cell, check_like
 from .._descriptions.known import known
 from .._descriptions.spec import described
+from .._masks import zero_where_masked
 from .._options import check_key, check_shape, split_key
 from .._params import check_cell_params
-from .._tree import select, zeros_like
 from .._typing import Array, Params, State
 from .._unrolls.arguments import batch_shape, draw_noise
 from .._unrolls.bptt import unroll_bptt
@@ -216,7 +216,7 @@ def bidirectional(
             check_array(f"outputs of {name}", each)
         merged = merge(*ys)
         if mask is not None:  # which both have checked
-            merged = select(jnp.asarray(mask), merged, zeros_like(merged))
+            merged = zero_where_masked(merged, jnp.asarray(mask))
         return BidirectionalState(*new_states), merged
 
     return Layer(

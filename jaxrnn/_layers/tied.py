@@ -9,9 +9,9 @@ from .._base import Layer
 from .._checks import check_layer, check_place_flags
 from .._descriptions.known import known
 from .._descriptions.spec import described
+from .._masks import zero_where_masked
 from .._numerics.precision import add_bias, dot_transposed
 from .._options import check_size, check_type
-from .._tree import select, zeros_like
 from .._typing import Array, Params, Shape
 from ..initializers import Initializer
 from .time_distributed import EmbeddingParams, embedding
@@ -95,9 +95,7 @@ def tied(
         )
         logits = readout(params, ys)
         valid = check_place_flags("mask", mask, logits.shape[:-1])
-        if valid is not None:
-            logits = select(valid, logits, zeros_like(logits))
-        return state, logits
+        return state, zero_where_masked(logits, valid)
 
     def step(params, state, x):
         _, vector = lookup.step(EmbeddingParams(params.table), (), x)

@@ -19,12 +19,12 @@ from .._checks import (
 )
 from .._descriptions.known import known
 from .._descriptions.spec import described
+from .._masks import zero_where_masked
 from .._numerics.normalized import normalized
 from .._numerics.placement import placement_of
 from .._numerics.precision import accumulation_dtype, add_bias, dot, scaled, widen
 from .._options import check_positive, check_size
 from .._params import check_params, template_of
-from .._tree import select, zeros_like
 from .._typing import Array, ArrayLike, Key, Params, Shape
 from ..initializers import Initializer, drawn, glorot_uniform
 
@@ -61,8 +61,8 @@ def _time_distributed(
             check_like("state", state, ())
         if mask is None:
             return (), transform(params, inputs)
-        ys = transform(params, select(mask, inputs, zeros_like(inputs)))
-        return (), select(mask, ys, zeros_like(ys))
+        ys = transform(params, zero_where_masked(inputs, mask))
+        return (), zero_where_masked(ys, mask)
 
     def step(params, state, x):
         check_params(owner, template(), params)

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell
 from .._checks import check_cell, check_flags, check_like, check_sequence
+from .._masks import zero_where_masked
 from .._numerics.placement import placed_like
 from .._options import check_bool
 from .._params import check_cell_params
-from .._tree import select, zeros_like
 from .._typing import Array, ArrayLike, Key, Params, Shape, State
 
 
@@ -91,11 +91,10 @@ def _inputs(
     starts = check_flags("resets", resets, steps)
     fresh = cell.initial_state(params, steps[1:])
     state = fresh if state is None else check_like("state", state, fresh)
-    if valid is not None:
-        # Selecting outputs and states in the loop is not enough: a weight gradient is
-        # xs^T da, and NaN times a cotangent of zero is NaN. So garbage is replaced
-        # before it enters a product.
-        inputs = select(valid, inputs, zeros_like(inputs))
+    # Selecting outputs and states in the loop is not enough: a weight gradient is
+    # xs^T da, and NaN times a cotangent of zero is NaN. So garbage is replaced before
+    # it enters a product.
+    inputs = zero_where_masked(inputs, valid)
     if starts is not None:
         starts = segment_resets(starts, reverse=reverse)
     data = (inputs, valid, starts)

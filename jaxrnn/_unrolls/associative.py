@@ -22,7 +22,8 @@ from jax import lax
 from .._base import Cell
 from .._checks import naming_forward_mode
 from .._descriptions.known import known
-from .._tree import select, zeros_like
+from .._masks import zero_where_masked
+from .._tree import select
 from .._typing import Array, ArrayLike, Params, State
 from .arguments import begin
 
@@ -81,7 +82,7 @@ def unroll_associative(
     decay = jnp.broadcast_to(decay, drive.shape)
     if inputs.mask is not None:
         decay = select(inputs.mask, decay, jnp.ones_like(decay))
-        drive = select(inputs.mask, drive, jnp.zeros_like(drive))
+        drive = zero_where_masked(drive, inputs.mask)
     if inputs.resets is not None:
         fresh = _as_multiplied(inputs.fresh, drive.dtype)
         drive = select(inputs.resets, decay * fresh[None] + drive, drive)
@@ -91,9 +92,7 @@ def unroll_associative(
     states = _as_stored(states, inputs.state.dtype)
     last = states[0 if run.reverse else -1] if len(states) else inputs.state
     ys = jnp.asarray(states, inputs.xs.dtype)
-    if inputs.mask is not None:
-        ys = select(inputs.mask, ys, zeros_like(ys))
-    return last, ys
+    return last, zero_where_masked(ys, inputs.mask)
 
 
 def _as_multiplied(state: Array, dtype: Any) -> Array:

@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 from jax import lax
 
+from .._masks import zero_where_masked
 from .._tree import add, select, zeros_like
 from .._typing import Array, State
 from .arguments import Inputs, Run
@@ -36,7 +37,7 @@ def masked_step(step: Step, fresh: State) -> Callable[[State, Any], Any]:
         # which the backward pass would multiply by zero.
         new_state, y, residual = step(select(valid, state, fresh), x)
         new_state = select(valid, new_state, state)
-        return new_state, (select(valid, y, zeros_like(y)), residual)
+        return new_state, (zero_where_masked(y, valid), residual)
 
     return body
 
@@ -89,7 +90,7 @@ def masked_step_transposed(
         dprevious, da = pull(dstate, dy)
         if valid is not None:
             dprevious = select(valid, dprevious, dstate)
-            da = select(valid, da, zeros_like(da))
+            da = zero_where_masked(da, valid)
         if reset is not None:
             zeros = zeros_like(dprevious)
             dfresh = add(dfresh, select(reset, dprevious, zeros))

@@ -3,10 +3,9 @@
 import jax.numpy as jnp
 
 from .._checks import as_array, check_place_flags
-from .._masks import masked_mean
+from .._masks import masked_mean, zero_where_masked
 from .._numerics.precision import accumulation_dtype
 from .._options import check_size
-from .._tree import select, zeros_like
 from .._typing import Array, ArrayLike
 
 
@@ -96,6 +95,4 @@ def _errors(
     wide = accumulation_dtype(first.dtype)
     errors = first.astype(wide) - second.astype(wide)
     valid = check_place_flags("mask", mask, errors.shape[:-1])
-    if valid is not None:
-        errors = select(valid, errors, zeros_like(errors))
-    return errors, valid
+    return zero_where_masked(errors, valid), valid

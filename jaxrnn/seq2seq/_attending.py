@@ -16,9 +16,10 @@ from .._checks import (
 )
 from .._descriptions.spec import described_in
 from .._eager import compiled
+from .._masks import zero_where_masked
 from .._numerics.precision import accumulation_dtype
 from .._options import check_size, check_type
-from .._tree import select, zeros_like
+from .._tree import zeros_like
 from .._typing import Array, ArrayLike, Params, Shape, State
 from .._unrolls.arguments import draw_noise
 from .._unrolls.unroll import unroll
@@ -164,7 +165,7 @@ def _memory(
     attention: Attention, params: Params, values: Array, mask: Array | None
 ) -> Memory:
     valid = jnp.ones(values.shape[:-1], bool) if mask is None else mask
-    values = select(valid, values, zeros_like(values))
+    values = zero_where_masked(values, valid)
     return Memory(values, attention.keys(params, values), valid)
 
 

@@ -15,8 +15,9 @@ from .._eager import compiled
 from .._layers.recurrent import layer
 from .._layers.stack import stack
 from .._layers.time_distributed import DenseParams
+from .._masks import zero_where_masked
 from .._numerics.precision import add_bias, dot
-from .._tree import select, state_fields, zeros_like
+from .._tree import state_fields, zeros_like
 from .._typing import Array, DTypeLike, Key, Params, State
 from ..initializers import glorot_uniform
 from ._attending import attending, remember
@@ -164,7 +165,7 @@ def encoder_decoder(
         weights = run_weights(params.decoder, state, jnp.asarray(targets))
         valid = check_flags("target_mask", target_mask, weights.shape[:-1])
         if valid is not None:
-            weights = select(valid, weights, zeros_like(weights))
+            weights = zero_where_masked(weights, valid)
         return weights
 
     return EncoderDecoder(init, encode, apply, attention_weights, decoder)

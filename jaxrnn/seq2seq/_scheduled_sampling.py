@@ -7,8 +7,9 @@ from jax import lax
 from .._base import Layer
 from .._checks import check_flags, check_integers, check_layer
 from .._eager import compiled
+from .._masks import zero_where_masked
 from .._options import check_key, check_number, check_rate
-from .._tree import select, zeros_like
+from .._tree import select
 from .._typing import Array, ArrayLike, Key, Params, State
 from ..decode._choices import Choose, sampling
 
@@ -101,7 +102,7 @@ def _sampled(
             return new if new is old else select(valid, new, old)
 
         new, y = layer.step(params, state, x)
-        return jax.tree.map(hold, new, state), select(valid, y, zeros_like(y))
+        return jax.tree.map(hold, new, state), zero_where_masked(y, valid)
 
     def body(carry, step):
         state, y = carry
