@@ -358,7 +358,7 @@ MISTAKES = [
     ),
     Mistake(
         "checkpoint: shapes of another model are accepted",
-        "checkpoint/_params.py",
+        "checkpoint/_format.py",
         "if wanted is not None and wanted != found:",
         "if wanted is not None and wanted[1] != found[1]:",
         "training",

@@ -10,9 +10,9 @@ that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
 
 from ._params import load_metadata as load_metadata
 from ._params import load_params as load_params
-from ._params import load_state as load_state
 from ._params import save_params as save_params
-from ._params import save_state as save_state
+from ._state import load_state as load_state
+from ._state import save_state as save_state
 
 __all__ = [
     "load_metadata",
