@@ -110,6 +110,7 @@ from ._layers.time_distributed import embedding as embedding
 from ._layers.time_distributed import layer_norm as layer_norm
 from ._masks import lengths_to_mask as lengths_to_mask
 from ._numerics.precision import cast as cast
+from ._summary import summary as summary
 from ._unrolls.associative import unroll_associative as unroll_associative
 from ._unrolls.bptt import bptt as bptt
 from ._unrolls.bptt import unroll_bptt as unroll_bptt
@@ -216,6 +217,7 @@ __all__ = [
     "skip_stack",
     "slstm",
     "stack",
+    "summary",
     "testing",
     "tied",
     "train",

@@ -8,6 +8,8 @@ Needs the package ``safetensors`` (extra ``checkpoint``), and is the one submodu
 that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
 """
 
+from ._model import load_model as load_model
+from ._model import save_model as save_model
 from ._params import load_metadata as load_metadata
 from ._params import load_params as load_params
 from ._params import save_params as save_params
@@ -16,8 +18,10 @@ from ._state import save_state as save_state
 
 __all__ = [
     "load_metadata",
+    "load_model",
     "load_params",
     "load_state",
+    "save_model",
     "save_params",
     "save_state",
 ]

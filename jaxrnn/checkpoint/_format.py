@@ -31,6 +31,7 @@ from ._leaves import (
 
 OWN = "jaxrnn."
 MODEL = "jaxrnn.model"  # the description of the cell or layer
+STRUCTURE = "jaxrnn.structure"  # of the tree, if the file can build it by itself
 _MARKER = "jaxrnn.format"
 _CONTENT = "jaxrnn.content"  # which function wrote the file: params or state
 _KINDS = "jaxrnn.kinds"  # of the leaves that are no plain arrays
@@ -130,6 +131,16 @@ def read_tree(path: Any, content: str, like: Any, description: Any = None) -> An
             f"{path} must hold {_names(names)}, got also {_names(surplus)}"
         )
     return jax.tree.unflatten(treedef, decoded)
+
+
+def leaf_of(
+    path: Any, arrays: dict[str, np.ndarray], metadata: dict[str, str], name: str
+) -> Any:
+    """Decode the leaf of this name without an example of it: an array of JAX."""
+    if name not in arrays:
+        raise ValueError(f"{path} must hold the parameter {name}, got {_names(arrays)}")
+    kind = json.loads(metadata.get(_KINDS, "{}")).get(name, ARRAY)
+    return decode(None, arrays[name], kind)
 
 
 def _check_model(path: Any, metadata: dict[str, str], description: Any) -> None:

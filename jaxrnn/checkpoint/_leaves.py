@@ -82,15 +82,17 @@ def encode(name: str, leaf: Any) -> Encoded:
 
 
 def decode(like: Any, array: np.ndarray, kind: str) -> Any:
-    """The leaf that was encoded, of the type of ``like``."""
+    """The leaf that was encoded, of the type of ``like``; None makes arrays of JAX."""
     if kind in _KEYS:
         return jax.random.wrap_key_data(jnp.asarray(array), impl=_KEYS[kind])
     if kind == "int":
         return int.from_bytes(array.tobytes(), "little", signed=True)
-    if type(like) in _NUMBERS:
-        return np.frombuffer(array.tobytes(), _NUMBERS[type(like)])[0].item()
+    for number, dtype in _NUMBERS.items():
+        if kind == number.__name__ and (like is None or type(like) is number):
+            return np.frombuffer(array.tobytes(), dtype)[0].item()
     if kind != ARRAY:
-        array = np.frombuffer(array.tobytes(), jnp.dtype(kind)).reshape(like.shape)
+        values = np.frombuffer(array.tobytes(), jnp.dtype(kind))
+        array = values.reshape(array.shape[:-1])
     if isinstance(like, np.generic):
         return array[()]
     if isinstance(like, np.ndarray) or not _jax_has(array.dtype):

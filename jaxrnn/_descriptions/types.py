@@ -1,0 +1,27 @@
+"""The NamedTuples of parameters and states, by the names that files know them by."""
+
+import sys
+
+_ENDINGS = ("Params", "State", "Memory", "Carry", "Hypotheses", "NormStatistics")
+
+
+def data_types() -> dict[str, type]:
+    """Find every such type of this library.
+
+    A name has no module, so that a type may move and old files remain readable. The
+    name of another type of the library, and of any other library, is not in the result:
+    a file can name nothing else.
+    """
+    found = {}
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] != "jaxrnn":
+            continue
+        for value in vars(module).values():
+            is_tuple = isinstance(value, type) and hasattr(value, "_fields")
+            if is_tuple and value.__module__ == name and _is_data(value):
+                found[f"jaxrnn.{value.__name__}"] = value
+    return found
+
+
+def _is_data(kind: type) -> bool:
+    return kind.__name__.endswith(_ENDINGS) and not kind.__name__.startswith("_")
