@@ -187,7 +187,7 @@ class CoefficientsFn(Protocol):
     """``coefficients`` of a cell: its step as a linear map of the state."""
 
     def __call__(self, params: Params, a_xs: Array) -> tuple[Array, Array]:
-        """The numbers of any number of steps ``state = decay * state_prev + drive``.
+        """Compute decay and drive of steps ``state = decay * state_prev + drive``.
 
         Args:
             params: parameters of the cell.
@@ -210,7 +210,7 @@ class Adjoint(NamedTuple):
 
 
 class DrawFn(Protocol):
-    """``draw`` of noise: all that a run will need of it, before the loop."""
+    """``draw`` of noise: the random numbers of a whole run, drawn before its loop."""
 
     def __call__(self, key: Key, params: Params, steps: Shape) -> Array:
         """Draw the noise of a whole sequence.
@@ -227,7 +227,7 @@ class DrawFn(Protocol):
 
 
 class Noise(NamedTuple):
-    """What a cell draws in training, and the cell that takes it.
+    """Random numbers that a cell draws in training, and the cell that takes them.
 
     Noise is input: ``cell`` takes inputs ``(*B, I + N)``, those of the step and what
     was drawn for it side by side. So masks, resets, chunks of time and both directions
@@ -239,7 +239,7 @@ class Noise(NamedTuple):
 
 
 class Derived(NamedTuple):
-    """How the weights of a cell follow from its parameters.
+    """Weights that are computed from the parameters, and the cell that takes them.
 
     The cell is ``cell`` with ``weights(params)`` for parameters, in every part.
     """
@@ -267,7 +267,7 @@ _KEEP_OFFERS = {"init", "spec", *_OFFERS}
 
 
 class Cell(Described, _CellFields):
-    """One step of a recurrence, split into what time orders and what it does not.
+    """One step of a recurrence, split into a sequential and a parallel part.
 
     ``step`` after ``project`` is the whole cell: stepping it by hand, in chunks or
     with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.

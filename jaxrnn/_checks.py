@@ -1,4 +1,4 @@
-"""Checks of static facts: shapes, dtypes, structures. None looks at a value.
+"""Checks of static facts: shapes, dtypes and structures, never values.
 
 Each raises while tracing and names the argument, what was expected and what came.
 """
@@ -16,7 +16,7 @@ from ._typing import Array, ArrayLike, Cotangents, DTypeLike, Shape, State
 
 
 def leaf_name(path: tuple[Any, ...]) -> str | None:
-    """The field, or the key, that holds the leaf at ``path`` of a pytree."""
+    """Return the name of the field or key that holds the leaf at ``path``."""
     last = path[-1] if path else None
     return getattr(last, "name", getattr(last, "key", None))
 
@@ -138,7 +138,7 @@ def check_images(
 
 
 def check_kernel(kernel_shape: Any, spatial_shape: Any) -> tuple[Shape, Shape]:
-    """Return the sizes of a kernel and of space, one for each axis of space."""
+    """Return the kernel sizes and the spatial sizes, one for each spatial axis."""
     kernel = _check_sizes("kernel_shape", kernel_shape)
     space = _check_sizes("spatial_shape", spatial_shape)
     if len(kernel) != len(space):
@@ -163,7 +163,7 @@ def _check_sizes(name: str, values: Any) -> Shape:
 
 
 def check_array(name: str, value: Any) -> Any:
-    """Return ``value`` if it is one array, as outputs are but for ``all_states``."""
+    """Return ``value`` if it is one array; outputs of ``all_states`` are several."""
     if not jax.tree_util.all_leaves([value]):
         raise TypeError(
             f"{name} must be one array here, got {type(value).__name__}: what a layer "
@@ -212,7 +212,7 @@ def check_flags(
 def check_place_flags(
     name: str, values: ArrayLike | None, places: Shape
 ) -> Array | None:
-    """Return flags of what is the same at every step, and at every place of it.
+    """Return flags ``(T, *B, *S)``, spread over the spatial axes if they have none.
 
     Where there are axes of space, ``places`` is ``(T, *B, *S)``; flags of the steps
     alone, ``(T, *B)``, are then those of all places.
@@ -262,7 +262,7 @@ def check_like(name: str, tree: State, expected: State) -> State:
 
 @contextlib.contextmanager
 def naming_forward_mode() -> Iterator[None]:
-    """Says where to go if a backward pass derived by hand meets forward mode."""
+    """Replace JAX's error about forward mode by one that says what to do instead."""
     try:
         yield
     except TypeError as error:
@@ -287,7 +287,7 @@ def check_cotangents(result: Any) -> tuple[State, Cotangents]:
 
 
 def adjoint_of(cell: Cell) -> Adjoint:
-    """Its adjoint; ValueError where it has none."""
+    """Return the adjoint of a cell; raise ValueError if it has none."""
     check_cell("cell", cell)
     if cell.adjoint is None:
         raise ValueError(

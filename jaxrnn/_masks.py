@@ -24,7 +24,7 @@ from ._typing import Array, ArrayLike
 
 
 def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
-    """Mask of right-padded sequences.
+    """Make the mask of right-padded sequences from their lengths.
 
     Args:
         lengths: int ``(*B)``, number of valid steps, from 0, which masks a row
@@ -60,17 +60,17 @@ Reduction: TypeAlias = Callable[[Array, Array | None], Array]
 
 
 def per_step(values: Array, mask: Array | None) -> Array:
-    """No reduction: ``values (T, *B)`` as they are, zero where ``mask`` is False."""
+    """Do not reduce: return ``values (T, *B)``, zero where ``mask`` is False."""
     return zero_where_masked(values, check_place_flags("mask", mask, values.shape))
 
 
 def masked_sum(values: Array, mask: Array | None) -> Array:
-    """Sum of ``values (T, *B)`` over the steps where ``mask`` is True, or over all."""
+    """Sum ``values (T, *B)`` over the steps where ``mask`` is True."""
     return per_step(values, mask).sum(dtype=accumulation_dtype(values.dtype))
 
 
 def masked_mean(values: Array, mask: Array | None) -> Array:
-    """Mean of ``values (T, *B)`` where ``mask`` is True, or of all; 0 if none is.
+    """Average ``values (T, *B)`` over the steps where ``mask`` is True, or 0.
 
     Each valid step counts the same, whatever the length of its sequence.
 

@@ -39,7 +39,7 @@ def check_type(name: str, value: Any, kind: type) -> Any:
 
 
 def check_shape(name: str, value: Any) -> Shape:
-    """Return ``value`` as a tuple of sizes; symbols of an exported program may be."""
+    """Return ``value`` as a tuple of sizes, which may be symbols of ``jax.export``."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise TypeError(
             f"{name} must be a tuple of sizes, as (3,) or (), got {value!r:.80}"
@@ -78,7 +78,7 @@ def check_finite(name: str, value: Any) -> float:
 
 
 def check_rate(name: str, value: Any) -> float:
-    """Return ``value`` as a probability that is not 1."""
+    """Return ``value`` as a probability below 1."""
     rate = check_number(name, value)
     if not 0 <= rate < 1:
         raise ValueError(f"{name} must be at least 0 and below 1, got {value!r}")
@@ -107,12 +107,12 @@ def check_key(name: str, value: Any) -> Any:
 
 
 def split_key(key: Any, count: int) -> Any:
-    """Return ``count`` keys made of an argument ``key``."""
+    """Check an argument ``key`` and split it into ``count`` keys."""
     return jax.random.split(check_key("key", key), count)
 
 
 def check_names(name: str, value: Any) -> tuple[str, ...]:
-    """Return ``value`` as a tuple of names; one name may stand alone."""
+    """Return ``value`` as a tuple of names; a single name is a tuple of one."""
     names = (value,) if isinstance(value, str) else value
     if not hasattr(names, "__iter__") or not all(isinstance(n, str) for n in names):
         raise TypeError(f"{name} must be a string or several, got {value!r:.80}")

@@ -33,7 +33,7 @@ def check_cell_params(cell: Cell, params: Params) -> None:
 
 
 def input_size_of(cell: Cell, params: Params) -> int | None:
-    """The size of the inputs that the parameters are for; None if it is not known."""
+    """Return the input size that parameters were drawn for; None if it is unknown."""
     template = _uncached(cell)
     if template is None:
         return None

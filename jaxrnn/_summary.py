@@ -94,7 +94,7 @@ def summary(
 
 
 def _recording(model: Any, depth: int, rows: list[SummaryRow | None]) -> Any:
-    """The model, made again of parts whose ``init`` fills in their rows."""
+    """Rebuild a model from parts whose ``init`` records a row."""
     index = len(rows)
     rows.append(None)
     made = _made_again(model, depth, rows)
@@ -147,7 +147,7 @@ def _row(model: Any, depth: int, size: int, params: Any) -> SummaryRow:
 
 
 def _short(model: Any) -> str:
-    """The call that makes a model, "..." for models with their own row."""
+    """Write the call that makes a model; "..." stands for models with their own row."""
     spec = spec_of(model)
     if spec is None:
         return type(model).__name__
@@ -159,7 +159,7 @@ def _short(model: Any) -> str:
 
 
 def _nested(spec: Spec) -> list[Any]:
-    """The cells and layers among the arguments of a factory."""
+    """Find the cells and layers among the arguments of a factory."""
     found: list[Any] = []
 
     def look(value: Any) -> None:
@@ -179,7 +179,7 @@ def _is_model(value: Any) -> bool:
 
 
 def _cells(row: SummaryRow) -> tuple[str, ...]:
-    """The columns of a row as text."""
+    """Write the columns of a row as text."""
     numbers = (
         row.input_size,
         row.output_size,

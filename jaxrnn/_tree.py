@@ -1,4 +1,4 @@
-"""Pytrees of arrays: choices, zeros, sums and fields."""
+"""Pytrees of arrays: selections, zeros, sums and fields."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from ._typing import Array, State
 
 
 def select(condition: Array, on_true: Any, on_false: Any) -> Any:
-    """Choose between two pytrees with leaves ``(*B, ...)`` by a bool ``(*B)``.
+    """Select from two pytrees with leaves ``(*B, ...)`` by a bool ``(*B)``.
 
     Never a product with the condition: a NaN that is not chosen must not remain.
     """
@@ -24,12 +24,12 @@ def select(condition: Array, on_true: Any, on_false: Any) -> Any:
 
 
 def zeros_like(tree: Any) -> Any:
-    """A pytree of zeros of the shapes and dtypes of ``tree``."""
+    """Return zeros with the shapes and dtypes of ``tree``."""
     return jax.tree.map(jnp.zeros_like, tree)
 
 
 def add(total: Any, more: Any) -> Any:
-    """The sum of two cotangents; integers have none to add."""
+    """Add two cotangents; those of integers have nothing to add."""
 
     def plus(t, m):
         return t if jax.dtypes.float0 in (t.dtype, m.dtype) else t + m
@@ -38,7 +38,7 @@ def add(total: Any, more: Any) -> Any:
 
 
 def state_fields(state: State) -> dict[str, Any]:
-    """The parts of a state by name; ``h`` is the name of a state of one array."""
+    """Return the fields of a state by name; a single array is the field ``h``."""
     if isinstance(state, tuple) and hasattr(state, "_asdict"):
         return state._asdict()
     return {"h": state}

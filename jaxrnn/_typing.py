@@ -1,4 +1,4 @@
-"""Notation of the whole package, and the type aliases that carry it.
+"""Notation of shapes in the whole package, and its type aliases.
 
 Shapes in docstrings use these letters::
 

@@ -36,7 +36,7 @@ def _matrix_shape(shape: Shape) -> Shape:
 
 @known
 def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
-    """Uniform on +-sqrt(6 / (fan_in + fan_out)).
+    """Draw uniformly on +-sqrt(6 / (fan_in + fan_out)).
 
     Args:
         key: a ``jax.random`` key.
@@ -57,7 +57,7 @@ def glorot_uniform(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Ar
 
 @known
 def orthogonal(key: Key, shape: Shape, dtype: DTypeLike | None = None) -> Array:
-    """Orthogonal matrix, uniformly distributed; computed in at least float32.
+    """Draw a uniformly distributed orthogonal matrix.
 
     Args:
         key: a ``jax.random`` key.

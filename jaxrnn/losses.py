@@ -49,7 +49,7 @@ def mean_squared_error(
     mask: ArrayLike | None = None,
     reduction: Reduction = masked_mean,
 ) -> Array:
-    """Squared error, averaged over features, then reduced over steps.
+    """Mean squared error: averaged over features, then reduced over steps.
 
     Args:
         predictions: ``(T, *B, F)``.
@@ -161,7 +161,7 @@ def ctc(
     zero_infinity: bool = False,
     reduction: Reduction = masked_mean,
 ) -> Array:
-    """Connectionist temporal classification: labels in order, at unknown steps.
+    """Loss of connectionist temporal classification (CTC).
 
     The negative log-probability, in nats, of all ways to spread the labels over the
     steps, with blanks between. For the labels of new sequences see
@@ -215,7 +215,7 @@ def ctc(
     labels = jnp.where(valid & known, labels, blank)
 
     def rows(values: Array) -> Array:
-        """``(T, *B, ...)`` as ``(rows, T, ...)``."""
+        """Reshape ``(T, *B, ...)`` to ``(rows, T, ...)``."""
         flat = values.reshape(
             len(values), math.prod(batch), *values.shape[1 + len(batch) :]
         )
@@ -235,7 +235,7 @@ def ctc(
 def _ctc_loss(
     blank: int, logits: Array, steps: Array, labels: Array, valid: Array
 ) -> Array:
-    """Optax's loss of rows ``(rows, T, V)`` and ``(rows, N)``."""
+    """Compute the loss of Optax of logits ``(rows, T, V)`` and labels ``(rows, N)``."""
     # Optax has Python scalars and other integers in it.
     with jax.numpy_dtype_promotion("standard"):
         return optax.ctc_loss(
@@ -250,7 +250,7 @@ def _ctc_loss(
 def _prepare(
     name: str, values: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array | None]:
-    """Predictions in at least float32, zero where masked, and the checked mask."""
+    """Check predictions and mask; return both, zero where masked."""
     values = check_sequence(name, values)
     if not jnp.issubdtype(values.dtype, jnp.floating):
         raise TypeError(f"{name} must be floating, got dtype {values.dtype.name}")
@@ -266,7 +266,7 @@ def _targets(
     mask: Array | None,
     name: str = "targets",
 ) -> Array:
-    """Targets of ``shape`` in the dtype of ``like``, zero where masked."""
+    """Check targets; return them in the dtype of ``like``, zero where masked."""
     targets = as_array(name, targets)
     if targets.shape != shape:
         hint = ""

@@ -1,4 +1,4 @@
-"""Batch normalisation of sequences: masked statistics, running averages handed on.
+"""Batch normalisation of sequences, with masked statistics and running averages.
 
 Statistics are over all valid steps of all rows, one mean and variance for each feature.
 The running averages are a value that the caller carries, like an optimiser's state:
@@ -27,14 +27,14 @@ __all__ = [
 
 
 class BatchNormParams(NamedTuple):
-    """What is learned."""
+    """Learned parameters of batch normalisation."""
 
     scale: Array  # (F,)
     b: Array  # (F,)
 
 
 class BatchNormStatistics(NamedTuple):
-    """Running averages, which are not learned."""
+    """Running averages of batch normalisation, which are not learned."""
 
     mean: Array  # (F,), as the next in float32 for 16-bit parameters
     variance: Array  # (F,)
@@ -43,7 +43,7 @@ class BatchNormStatistics(NamedTuple):
 def batch_norm_init(
     size: int, dtype: DTypeLike | None = None
 ) -> tuple[BatchNormParams, BatchNormStatistics]:
-    """Parameters and running averages that change nothing.
+    """Make parameters and running averages of a normalisation without effect.
 
     Args:
         size: F, the number of features.
@@ -74,7 +74,7 @@ def batch_norm_update(
     momentum: float = 0.9,
     epsilon: float = 1e-5,
 ) -> tuple[BatchNormStatistics, Array]:
-    """Normalise by the statistics of these sequences, and average them: training.
+    """Normalise by the statistics of this batch, and update the averages: training.
 
     Args:
         params, statistics: from :func:`batch_norm_init`, or the last update.
@@ -132,7 +132,7 @@ def batch_norm(
     *,
     epsilon: float = 1e-5,
 ) -> Array:
-    """Normalise by the running averages: evaluation, and streaming.
+    """Normalise by the running averages: evaluation and streaming.
 
     Args:
         params, statistics: from training.
@@ -154,7 +154,7 @@ def batch_norm(
 def _checked(
     params: BatchNormParams, xs: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array | None]:
-    """The inputs, zero where masked, and the mask."""
+    """Check parameters, inputs and mask; return the inputs, zero where masked."""
     check_type("params", params, BatchNormParams)
     inputs, valid = unmasked("xs", xs, mask)
     check_features("xs", inputs, params.scale.shape[0], params.scale.dtype)

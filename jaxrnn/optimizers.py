@@ -1,4 +1,4 @@
-"""What Optax lacks for recurrent networks: a bound on the recurrent weights."""
+"""Projections of recurrent weights, for use with Optax."""
 
 from collections.abc import Iterable
 
@@ -16,7 +16,7 @@ __all__ = ["project_spectral_norm"]
 def project_spectral_norm(
     max_norm: float, *, names: str | Iterable[str] = "w_h"
 ) -> optax.GradientTransformation:
-    """Keep the spectral norm of recurrent weights at most ``max_norm``.
+    """Limit the spectral norm of recurrent weights to ``max_norm``.
 
     The last member of an ``optax.chain``: it changes the update so that the weights
     after it are the nearest ones (in the Frobenius norm) whose singular values are at

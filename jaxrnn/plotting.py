@@ -1,4 +1,4 @@
-"""Pictures of what :mod:`jaxrnn.diagnostics` returns.
+"""Plots of the results of :mod:`jaxrnn.diagnostics`.
 
 Needs matplotlib (extra ``plot``), and ``import jaxrnn`` leaves it out: import
 ``jaxrnn.plotting`` explicitly.
@@ -48,7 +48,7 @@ def _check_type(name: str, value: Any, expected: type) -> None:
 
 
 def _with_grid(axes: Axes | None) -> Axes:
-    """The Axes, or those of a new figure."""
+    """Return the Axes, or those of a new figure, with a grid."""
     if axes is None:
         _, axes = plt.subplots(layout="constrained")
     axes.set_axisbelow(True)
@@ -57,7 +57,7 @@ def _with_grid(axes: Axes | None) -> Axes:
 
 
 def _band(values: Any, *, log: bool) -> np.ndarray:
-    """Quantiles ``(3, n)`` of ``values (n, *B)``, NaN where an axis has no place."""
+    """Return quantiles ``(3, n)`` of ``values (n, *B)``."""
     rows = np.asarray(values, np.float64).reshape(len(values), -1).T
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
@@ -83,7 +83,7 @@ def _curve(axes: Axes, x: np.ndarray, values: Any, label: str | None) -> None:
 
 
 def _name(path: Any, otherwise: str) -> str:
-    """A leaf's path in words, such as ``1.w_h``."""
+    """Return the path of a leaf as text, such as ``1.w_h``."""
     return jax.tree_util.keystr(path, simple=True, separator=".") or otherwise
 
 
@@ -93,7 +93,7 @@ def plot_state_gradient_norms(
     *,
     label: str | None = None,
 ) -> Axes:
-    """Draw ``by_lag``: how the gradient falls or grows on its way back from the loss.
+    """Plot ``by_lag``: how the gradient falls or grows on its way back from the loss.
 
     For ``by_time`` there is :func:`plot_over_time`.
 
@@ -121,7 +121,7 @@ def plot_state_gradient_norms(
 def plot_over_time(
     values: ArrayLike, axes: Axes | None = None, *, label: str | None = None
 ) -> Axes:
-    """Draw any ``(T, *B)`` of the diagnostics over time: norms, growth, a loss.
+    """Plot values ``(T, *B)`` over time: norms, growth or a loss.
 
     Args:
         values: ``(T, *B)``.
@@ -151,7 +151,7 @@ def plot_jacobian_spectrum(
     *,
     label: str | None = None,
 ) -> Axes:
-    """Draw the singular values, from the largest to the smallest, over time and batch.
+    """Plot the singular values, from the largest to the smallest.
 
     Args:
         spectrum: of :func:`jaxrnn.diagnostics.jacobian_spectrum`.
@@ -185,7 +185,7 @@ def plot_lyapunov_exponents(
     *,
     label: str | None = None,
 ) -> Axes:
-    """Draw the exponents from the first, the largest, to the last.
+    """Plot the Lyapunov exponents, from the largest to the smallest.
 
     Args:
         lyapunov: of :func:`jaxrnn.diagnostics.lyapunov_exponents`.
@@ -212,7 +212,7 @@ def plot_lyapunov_exponents(
 def plot_saturation(
     saturation: diagnostics.Saturation, axes: Axes | None = None
 ) -> Axes:
-    """Draw each unit as a point: how often it is saturated low, and how often high.
+    """Plot each unit as a point: how often it is saturated low and high.
 
     A gate that is always open lies at the lower right, one always shut at the upper
     left, and one that is never saturated at the origin. No point lies above the line.
@@ -261,7 +261,7 @@ def plot_gradient_norms(
     *,
     label: str | None = None,
 ) -> Axes:
-    """Draw the norm of each parameter's gradient, and the total, as points on a line.
+    """Plot the norm of each parameter's gradient, and the total.
 
     Args:
         norms: of :func:`jaxrnn.diagnostics.gradient_norms`. Leaves may have axes, as

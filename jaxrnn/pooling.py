@@ -1,4 +1,4 @@
-"""From a sequence of outputs to one vector: the last, the mean, the maximum, attention.
+"""Pooling of a sequence of outputs to one vector: last, mean, maximum, attention.
 
 Each takes outputs ``(T, *B, F)`` and a mask, and looks at valid steps only: what stands
 elsewhere, NaN included, reaches neither result nor gradient. A row without a valid
@@ -29,14 +29,14 @@ __all__ = [
 
 
 def _valid(ys: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
-    """The outputs, zero where masked, and a mask ``(T, *B)``."""
+    """Check outputs and mask; return both, zero where masked."""
     outputs, valid = unmasked("ys", ys, mask)
     check_floating("ys", outputs.dtype)
     return outputs, jnp.ones(outputs.shape[:-1], bool) if valid is None else valid
 
 
 def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
-    """The outputs at the last valid step of each row.
+    """Take the outputs at the last unmasked step of each batch entry.
 
     Of a reversed layer the last step taken is the first in time: read ``ys[0]``, or
     the state that ``apply`` returns.
@@ -63,7 +63,7 @@ def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
 
 def mean(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
-    """The mean over the valid steps of each row.
+    """Average the outputs over the unmasked steps of each batch entry.
 
     Sums are taken in float32 for 16-bit outputs.
 
@@ -89,7 +89,7 @@ def mean(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
 
 def maximum(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
-    """The largest of each feature over the valid steps of each row.
+    """Take the maximum of each feature over the unmasked steps of each batch entry.
 
     Args:
         ys: outputs ``(T, *B, F)``.
@@ -158,7 +158,7 @@ def attention_init(
 def attention(
     params: AttentionParams, ys: ArrayLike, mask: ArrayLike | None = None
 ) -> tuple[Array, Array]:
-    """A mean over the valid steps, weighted by what each of them scores.
+    """Average the unmasked steps, weighted by a learned score of each (attention).
 
     The weights are ``softmax_t(tanh(y_t W + b) v)``.
 

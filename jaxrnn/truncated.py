@@ -51,7 +51,7 @@ __all__ = [
 
 
 class Window(NamedTuple):
-    """k1 consecutive steps of every row of a stream."""
+    """Window of k1 consecutive steps of every row of a stream."""
 
     xs: Array  # (k1, *B, I), or (k1, *B) for tokens
     targets: Any  # whatever the loss takes
@@ -60,7 +60,7 @@ class Window(NamedTuple):
 
 
 class Carried(NamedTuple):
-    """What one window hands to the next."""
+    """State and past steps that one window passes to the next."""
 
     state: State  # before the earliest step that a gradient reaches
     xs: Array  # (k2 - k1, *B, I), the inputs of the steps from there to the window
@@ -69,7 +69,7 @@ class Carried(NamedTuple):
 
 
 class TruncatedState(NamedTuple):
-    """Everything that an update changes: :class:`jaxrnn.train.TrainState`, and more."""
+    """State of a truncated training run: everything that an update changes."""
 
     params: Params
     opt_state: optax.OptState
@@ -87,7 +87,7 @@ def init(
     *,
     k2: int | None = None,
 ) -> TruncatedState:
-    """The state before the first update.
+    """Make the state before the first update.
 
     Args:
         layer: what is trained; it must be causal.
@@ -133,7 +133,7 @@ def make_update(
     loss_fn: Callable[[Array, Window], Array | tuple[Array, Metrics]],
     optimizer: optax.GradientTransformation,
 ) -> Callable[[TruncatedState, Window], tuple[TruncatedState, Metrics]]:
-    """Make one step of training on a window, jitted; it donates the state it is given.
+    """Make the jitted function of one training step on a window.
 
     For :func:`jaxrnn.train.fit`, or a loop of your own. As with
     :func:`jaxrnn.train.make_update` a step whose loss or gradient is not finite changes
@@ -185,7 +185,7 @@ def make_update(
 def _with_overlap(
     carried: Carried, window: Window
 ) -> tuple[Array, Array, Array | None]:
-    """Inputs, resets and mask of all steps that a gradient reaches."""
+    """Join a window with the past steps that its gradient reaches."""
     shape = (len(window.xs), *carried.resets.shape[1:])
     check_flags("window.resets", window.resets, shape, "(k1, *B)")
     mask = check_flags("window.mask", window.mask, shape, "(k1, *B)")
@@ -209,7 +209,7 @@ def contiguous_windows(
     k1: int,
     resets: ArrayLike | None = None,
 ) -> Iterator[Window]:
-    """Cut one long stream into rows that are read side by side, window after window.
+    """Cut one long stream into parallel rows, and yield them window by window.
 
     Row b is a part of the stream without gaps, and so is every row of what follows each
     other: the state that one window ends with is that with which the next begins.

@@ -22,7 +22,7 @@ class LearnedStateParams(NamedTuple):
 
 @described
 def learned_state(cell: Cell) -> Cell:
-    """The same cell, with an initial state that is learned.
+    """Make the initial state of a cell a parameter, so that it is learned.
 
     It starts as the cell's own. Every row, and every reset, begins with it, and its
     gradient is the sum over all of them. Of :func:`jaxrnn.slstm`, whose normaliser is

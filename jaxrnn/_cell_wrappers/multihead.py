@@ -1,4 +1,4 @@
-"""Several cells side by side, as one: recurrence that is block-diagonal."""
+"""Several cells side by side as one cell: a block-diagonal recurrence."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from .._typing import Array, Params
 def multihead(
     make_cell: Callable[[int], Cell], hidden_size: int, num_heads: int
 ) -> Cell:
-    """A cell of several heads: smaller cells that see the same input.
+    """Make a cell of several heads: smaller cells that read the same input.
 
     The recurrent weights are block-diagonal: no head sees another's past. All heads
     take a step together, each product being one over all of them; there are
@@ -121,7 +121,7 @@ def _by_head(values: Array, num_heads: int) -> Array:
 
 
 class _Axes(NamedTuple):
-    """Where the axis of the heads is, counted from the end: behind the batch."""
+    """Position of the heads axis in each leaf, counted from the end."""
 
     state: Any
     residual: Any
@@ -149,7 +149,7 @@ def _axes(head: Cell) -> _Axes:
 
 
 def _dtype(params: Params) -> Any:
-    """Of the parameters, and so of the inputs."""
+    """The dtype of the parameters, and therefore of the inputs."""
     return jax.tree.leaves(params)[0].dtype
 
 

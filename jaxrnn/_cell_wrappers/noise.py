@@ -1,4 +1,4 @@
-"""Noise as input: what a cell draws in training lies beside the inputs of its steps."""
+"""Noise as an input: random numbers of training stand beside the inputs of a step."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,25 +12,25 @@ from .._typing import Array, Key, Params, Residual, Shape
 
 
 def training(cell: Cell) -> Cell:
-    """What runs where noise is drawn."""
+    """Return the cell that runs when noise is drawn."""
     return cell if cell.noise is None else cell.noise.cell
 
 
 def keep(key: Key, rate: float, shape: Shape, *, variational: bool) -> Array:
-    """True with probability ``1 - rate``; ``variational``: the same at all steps."""
+    """Draw a mask that keeps each entry with probability ``1 - rate``."""
     drawn = (1, *shape[1:]) if variational else shape
     kept = jax.random.bernoulli(key, 1 - rate, drawn)
     return jnp.broadcast_to(kept, shape)
 
 
 def state_sizes(cell: Cell, params: Params) -> dict[str, int]:
-    """The last axis of each part of its state."""
+    """Return the size of the last axis of each field of a state, by name."""
     fields = state_fields(jax.eval_shape(cell.initial_state, params))
     return {name: field.shape[-1] for name, field in fields.items()}
 
 
 class NoisyResidual(NamedTuple):
-    """What the backward pass of a step with noise needs."""
+    """Residual of a step with noise: what its backward pass needs."""
 
     cell: Residual
     noise: Array  # (*B, N)
@@ -43,7 +43,7 @@ def add_noise(
     draw: DrawFn,
     given: Callable[[Cell, Params, Array], Cell],
 ) -> Noise:
-    """The noise of a cell that draws some more than it does now.
+    """Make the noise of a cell that draws more numbers than it does now.
 
     Args:
         cell: what draws nothing, or what it draws already.

@@ -1,4 +1,4 @@
-"""What a run returns: all states, the initial one included, or the last alone."""
+"""Other outputs of a run: every state, or none of them but the last."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from .._typing import Array, ArrayLike, Params, State
 
 @described
 def all_states(cell: Cell) -> Cell:
-    """The same cell, whose outputs are its states: ``c`` of an LSTM too.
+    """Make the outputs of a cell its states, for instance ``c`` of an LSTM too.
 
     Args:
         cell: what to wrap. Parameters and state are its own.
@@ -40,7 +40,7 @@ def all_states(cell: Cell) -> Cell:
 
 @described
 def no_outputs(cell: Cell) -> Cell:
-    """The same cell, whose outputs have no features: for the final state alone.
+    """Make the outputs of a cell empty, for runs that need only the final state.
 
     Nothing is stored for each step, unless a gradient asks for it. With a mask, the
     final state is that at each sequence's length.
@@ -69,7 +69,7 @@ def no_outputs(cell: Cell) -> Cell:
 
 
 def with_initial(state: State, states: State) -> State:
-    """Put the state before the first step in front of all others.
+    """Put the state before the first step in front of the states of all steps.
 
     Args:
         state: leaves ``(*B, ...)``.
@@ -92,7 +92,7 @@ def with_initial(state: State, states: State) -> State:
 
 
 def at_lengths(states: State, lengths: ArrayLike) -> State:
-    """The state of each row after its own number of steps.
+    """Pick the state of each batch entry after its own number of steps.
 
     A run with ``mask=lengths_to_mask(lengths, T)`` returns the same as its final state;
     this is for several lengths of one run.
@@ -137,7 +137,7 @@ def _state_size(cell: Cell) -> int:
 
 
 def _with_output(cell: Cell, output: Callable[[State], Any], *, cell_size: int) -> Cell:
-    """The cell with outputs that are this linear function of its states."""
+    """Give a cell other outputs: a linear function of its states."""
     check_cell("cell", cell)
     own = cell.noise
     if own is not None:
@@ -171,7 +171,7 @@ def _adjoint(cell: Cell, inner: Adjoint, output: Callable[[State], Any]) -> Adjo
 
 
 def _no_cotangent(cell: Cell, params: Params, dstate: State) -> Array:
-    """Zeros, as the cotangent of the cell's own outputs ``(*B, O)``."""
+    """Return zeros as the cotangent of the inner cell's outputs ``(*B, O)``."""
     one = jax.tree.leaves(jax.eval_shape(cell.initial_state, params))[0]
     leaf = jax.tree.leaves(dstate)[0]
     batch = leaf.shape[: leaf.ndim - one.ndim]

@@ -1,4 +1,4 @@
-"""Dropout inside of a step: of the state in its products, and of the candidate."""
+"""Dropout inside a step: of the state in recurrent products, and of the candidate."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ from .noise import NoisyResidual, add_noise, keep, state_sizes
 
 @described
 def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> Cell:
-    """A cell whose state is dropped, in training, where it meets the recurrent weights.
+    """Drop entries of the state in the recurrent products of a cell, in training.
 
     Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay. Where a
     gate holds the state itself, as in a GRU, it is whole.
@@ -91,7 +91,7 @@ def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> C
 
 @described
 def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> Cell:
-    """A cell whose candidate is dropped, in training, before it enters the state.
+    """Drop entries of the candidate of a cell before it enters the state, in training.
 
     The candidate is ``g`` of an LSTM and ``n`` of a GRU. What the state holds already
     is not dropped, however long the sequence. Kept entries are scaled by
@@ -143,7 +143,7 @@ def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> 
 
 
 def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
-    """The cell with this adjoint, and with its ``forward`` as step."""
+    """Give a cell another adjoint, and a step made of its ``forward``."""
     return cell._replace(
         step=lambda params, state, a_x: adjoint.forward(params, state, a_x)[:2],
         adjoint=adjoint,
@@ -151,7 +151,7 @@ def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
 
 
 def _as_multiplied(residuals: Residual, scale: Array) -> Residual:
-    """The residuals with the state as it entered the products."""
+    """Scale ``h_prev`` of the residuals, as the state was scaled in the products."""
     if isinstance(residuals, NoisyResidual):
         return residuals._replace(cell=_as_multiplied(residuals.cell, scale))
     h_prev = jax.tree.map(lambda h: h * scale, residuals.h_prev)
@@ -166,7 +166,7 @@ def _dropping(
     *,
     size: Callable[[dict[str, int]], int],
 ) -> Cell:
-    """A cell that draws one mask; its size is that of a part of the state."""
+    """Make a cell that draws one mask, of the size of a field of its state."""
     variational = check_bool("variational", variational)
 
     def mask_size(params):

@@ -1,4 +1,4 @@
-"""Weights that are a function of the parameters, computed once for all steps."""
+"""Weights that are computed from the parameters, once for all steps of an unroll."""
 
 from collections.abc import Callable
 
@@ -12,7 +12,7 @@ from .._typing import Params, Shape, State
 
 @described
 def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
-    """A cell whose weights are ``transform`` of its parameters.
+    """Compute the weights of a cell from its parameters by ``transform``.
 
     For weights that must obey something whatever the optimiser does: an orthogonal or
     antisymmetric matrix, a sparse or non-negative one, weight normalisation. An unroll
@@ -77,7 +77,7 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
 
 
 def _adjoint(inner: Adjoint, weights: Callable[[Params], Params]) -> Adjoint:
-    """For one step on its own; what hoists takes the adjoint inside."""
+    """Make the adjoint for single steps; unrolls use the inner cell's adjoint."""
 
     def forward(params, state, a_x, **options):
         return inner.forward(weights(params), state, a_x, **options)

@@ -1,4 +1,4 @@
-"""Zoneout: entries of the state that stay as they were."""
+"""Zoneout: entries of the state that keep their old value."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,7 @@ Kept = dict[str, Array | float]  # of each field, the share that is new
 
 @described
 def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
-    """A cell whose state stays as it was, entry by entry at random, in training.
+    """Keep random entries of a cell's state at their old value, in training.
 
     ``h = k * h_new + (1 - k) * h_prev`` with ``k`` drawn anew for each step and entry:
     0 with probability ``rate``, else 1; the same for ``c`` with ``cell_rate``.
@@ -86,7 +86,7 @@ def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
 
 
 def _zoned_out(cell: Cell, kept: Kept) -> Cell:
-    """The cell whose states are ``kept`` times the new, and the rest the old."""
+    """Mix new and old states: ``kept`` is the share of the new one."""
     stay = {field: 1 - share for field, share in kept.items()}
 
     def mix(state: State, new: State, y: Array) -> tuple[State, Array]:
@@ -126,7 +126,7 @@ def _adjoint(
 
 
 def _times(state: State, shares: Kept, *, rest: int) -> State:
-    """Each field times its share; the others times ``rest``, 0 or 1."""
+    """Multiply each field by its share; fields without a share by ``rest``."""
     fields = state_fields(state)
     changed = {field: fields[field] * share for field, share in shares.items()}
     others = state if rest else zeros_like(state)

@@ -1,4 +1,4 @@
-"""Convolutional GRU: the GRU's gates at every place, of what is around it.
+"""Convolutional GRU: its gates at a spatial position see the neighbourhood.
 
 Forward, with ``*`` between an image and a kernel the convolution with zeros around, and
 all else as in :mod:`jaxrnn._cells.gru`::
@@ -129,7 +129,7 @@ def conv_gru(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = glorot_uniform,
 ) -> Cell:
-    """Convolutional GRU in one, two or three dimensions, reset after the product.
+    """Convolutional GRU in one, two or three spatial dimensions.
 
     Inputs are ``(*B, *S, I)``, channels last, and outputs ``(*B, *S, H)``, which are
     the state. The convolution of the input is one for all steps, before the loop.

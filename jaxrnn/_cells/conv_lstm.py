@@ -1,4 +1,4 @@
-"""Convolutional LSTM: the LSTM's gates at every place, of what is around it.
+"""Convolutional LSTM: its gates at a spatial position see the neighbourhood.
 
 Forward, with ``*`` between an image and a kernel the convolution with zeros around, and
 all else as in :mod:`jaxrnn._cells.lstm`::
@@ -134,7 +134,7 @@ def conv_lstm(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = glorot_uniform,
 ) -> Cell:
-    """Convolutional LSTM in one, two or three dimensions.
+    """Convolutional LSTM in one, two or three spatial dimensions.
 
     Inputs are ``(*B, *S, I)``, channels last, and outputs ``h (*B, *S, H)``: sequences
     of signals, images or volumes. The state is ``LSTMState(h, c)`` of such arrays. The

@@ -186,7 +186,8 @@ def coupled_lstm(
     References:
         Greff et al., LSTM: a search space odyssey, 2015 (CIFG).
 
-    >>> cell = coupled_lstm(5)
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.coupled_lstm(5)
     >>> params = cell.init(jax.random.key(0), 2)
     >>> state = cell.initial_state(params, (3,))
     >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))

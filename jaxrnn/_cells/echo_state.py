@@ -35,7 +35,7 @@ def echo_state_init(
     connections: int,
     input_scale: float,
 ) -> ElmanParams:
-    """Draw the reservoir; inputs and biases are uniform up to ``input_scale``.
+    """Draw the reservoir; input weights and biases are uniform up to ``input_scale``.
 
     Each unit hears one in each of ``connections`` permutations, so that there are
     cycles, and a spectral radius to scale by.
@@ -73,7 +73,7 @@ def echo_state(
     step_size: float = 1.0,
     activation: Activation = jnp.tanh,
 ) -> Cell:
-    """The reservoir of an echo-state network: a leaky integrator, drawn and left alone.
+    """Reservoir of an echo-state network: a leaky integrator with fixed random weights.
 
     Run it, and fit a readout to its states with :func:`jaxrnn.ridge_readout`. Nothing
     keeps an optimiser from its parameters but that you give it others.

@@ -161,7 +161,8 @@ def elman(
     References:
         Elman, Finding structure in time, 1990.
 
-    >>> cell = elman(5, activation=jax.nn.relu)
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.elman(5, activation=jax.nn.relu)
     >>> params = cell.init(jax.random.key(0), 2)
     >>> state = cell.initial_state(params, (3,))
     >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))

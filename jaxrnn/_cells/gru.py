@@ -119,7 +119,7 @@ def gru_init(
 
 
 def gates_and_candidate(a: Array) -> tuple[Array, Array]:
-    """The gates r and z ``(*B, 2H)``, and the candidate n ``(*B, H)``."""
+    """Split columns into those of the gates r, z, and of the candidate n."""
     size = a.shape[-1] // NUM_GATES
     return a[..., : 2 * size], a[..., 2 * size :]
 

@@ -1,4 +1,4 @@
-"""The independently recurrent network: each unit sees its own past alone.
+"""The independently recurrent network: each unit sees only its own past.
 
 Forward, with ``s`` any activation::
 

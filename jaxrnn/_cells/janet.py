@@ -1,4 +1,4 @@
-"""JANET: an LSTM with nothing but its forget gate.
+"""JANET: an LSTM reduced to its forget gate.
 
 Forward, with ``s`` the logistic sigmoid, a constant ``beta``, and blocks f, g::
 
@@ -152,7 +152,7 @@ def janet(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> Cell:
-    """Just another network: a forget gate alone, ``h = s(a_f) h_prev + i g``.
+    """Just Another NETwork, with only a forget gate: ``h = s(a_f) h_prev + i g``.
 
     What comes in has the share ``i = 1 - s(a_f - beta)``: more than is forgotten, for
     ``beta`` above 0. The state, an array ``h (*B, H)``, is also the output.

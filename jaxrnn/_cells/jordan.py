@@ -1,4 +1,4 @@
-"""The simple recurrent network of Jordan: what comes back is the output.
+"""The simple recurrent network of Jordan, which feeds its output back.
 
 Forward, with ``s`` and ``q`` any activations::
 
@@ -177,7 +177,7 @@ def jordan(
     w_h_init: Initializer = glorot_uniform,
     w_y_init: Initializer = glorot_uniform,
 ) -> Cell:
-    """Jordan network: a hidden layer, whose output is fed back to it at the next step.
+    """Jordan network: a hidden layer that reads the network's last output.
 
     ``y = q(s(x W_x + y_prev W_h + b) W_y + b_y)``. The state is the output
     ``y (*B, O)``.

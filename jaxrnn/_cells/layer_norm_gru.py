@@ -85,7 +85,7 @@ def layer_norm_gru_init(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> LayerNormGRUParams:
-    """Draw what a GRU has; scales are one."""
+    """Draw the parameters of a GRU; the scales are one."""
     own = gru_init(
         key,
         input_size,
@@ -197,7 +197,7 @@ def layer_norm_gru(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> Cell:
-    """Gated recurrent unit with layer normalisation inside of the step.
+    """Gated recurrent unit with layer normalisation inside the step.
 
     The products with the input and with the state are normalised: both gates together,
     the candidate by itself. The reset gate acts after the product. The state, an array

@@ -94,7 +94,7 @@ def layer_norm_lstm_init(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> LayerNormLSTMParams:
-    """Draw what an LSTM has; scales are one, and the bias of the cell state zero."""
+    """Draw the parameters of an LSTM; the scales are one, the bias ``b_c`` is zero."""
     own = lstm_init(
         key,
         input_size,
@@ -156,7 +156,7 @@ def layer_norm_lstm_backward(
     *,
     recurrent_dot_transposed: Product = dot_transposed,
 ) -> tuple[LSTMState, tuple[Array, Array]]:
-    """Transpose of one step; beside ``da``, ``da_c`` is what ``k_c, b_c`` need."""
+    """Transpose of one step; ``da_c`` is for the gradients of ``k_c`` and ``b_c``."""
     _, c_prev, n_h, i, f, g, o = residual
     m, n_c = _squashed(params, f * c_prev + i * g)
     dh = dstate.h + dy.astype(dstate.h.dtype)
@@ -203,7 +203,7 @@ def layer_norm_lstm(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> Cell:
-    """Long short-term memory with layer normalisation inside of the step.
+    """Long short-term memory with layer normalisation inside the step.
 
     The products with the input and with the hidden state are normalised, each over all
     four gates at once, and the cell state where the output reads it. The state is

@@ -65,7 +65,7 @@ class LRUResidual(NamedTuple):
 
 @known
 def fan_in_normal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
-    """Normal numbers of variance ``1 / (2 I)``, for each of the two parts."""
+    """Normal numbers of variance ``1 / (2 I)`` for the real and the imaginary part."""
     scale = jnp.asarray(1 / math.sqrt(2 * shape[0]), dtype)
     return jax.random.normal(key, shape, dtype) * scale
 
@@ -113,7 +113,7 @@ def lru_project(params: LRUParams, xs: Array) -> Array:
 
 
 def _rotation(params: LRUParams, rank: int) -> tuple[Array, Array]:
-    """``p`` and ``q``, with axes of size 1 before ``(H,)``."""
+    """Return ``p`` and ``q (H,)``, with axes of size 1 in front up to ``rank``."""
     dtype = accumulation_dtype(params.nu.dtype)
     nu, theta = (of_rank(rank, each) for each in (params.nu, params.theta))
     m = jnp.exp(-jnp.exp(nu.astype(dtype)))
@@ -122,7 +122,7 @@ def _rotation(params: LRUParams, rank: int) -> tuple[Array, Array]:
 
 
 def lru_coefficients(params: LRUParams, a_xs: Array) -> tuple[Array, Array]:
-    """``k (..., H)`` and the drive ``(..., H)``, complex."""
+    """Return the complex decay ``k (..., H)`` and drive ``(..., H)`` of all steps."""
     return lax.complex(*_rotation(params, a_xs.ndim)), lax.complex(
         *jnp.split(a_xs, 2, axis=-1)
     )

@@ -217,7 +217,8 @@ def lstm(
         and Cummins, Learning to forget, 2000. Forget bias of 1: Jozefowicz et al.,
         An empirical exploration of recurrent network architectures, 2015.
 
-    >>> cell = lstm(5)
+    >>> import jax, jaxrnn
+    >>> cell = jaxrnn.lstm(5)
     >>> params = cell.init(jax.random.key(0), 2)
     >>> state = cell.initial_state(params, (3,))
     >>> state, y = cell.step(params, state, cell.project(params, jnp.ones((3, 2))))

@@ -1,4 +1,4 @@
-"""minGRU: a gated recurrent unit whose gate sees the input alone.
+"""minGRU: a gated recurrent unit whose gate sees only the input.
 
 Forward, with ``s`` the logistic sigmoid, ``g`` any activation, and blocks in the order
 z, n::
@@ -93,7 +93,7 @@ def _split(params: MinGRUParams, a_x: Array) -> list[Array]:
 def mingru_coefficients(
     params: MinGRUParams, a_xs: Array, *, activation: Activation = identity
 ) -> tuple[Array, Array]:
-    """``1 - z`` and ``z * n`` of all steps."""
+    """Return decay ``1 - z`` and drive ``z * n`` of all steps."""
     a_z, a_n = _split(params, a_xs)
     return jax.nn.sigmoid(-a_z), jax.nn.sigmoid(a_z) * activation(a_n)
 
@@ -150,7 +150,7 @@ def mingru(
     activation: Activation = identity,
     w_x_init: Initializer = glorot_uniform,
 ) -> Cell:
-    """minGRU: ``h = (1 - z) h_prev + z n``, with gate and candidate of the input alone.
+    """minGRU: ``h = (1 - z) h_prev + z n``, where z and n depend only on the input.
 
     The state is ``h (*B, H)`` and so is the output. A step is linear in the state:
     :func:`jaxrnn.unroll_associative` runs it without a loop over time.

@@ -1,4 +1,4 @@
-"""minLSTM: forget and input gate that see the input alone, and add up to 1.
+"""minLSTM: forget and input gates that see only the input and add up to 1.
 
 Forward, with ``s`` the logistic sigmoid, ``g`` any activation, and blocks in the order
 i, f, n::
@@ -115,7 +115,7 @@ def minlstm_project(
 
 
 def minlstm_coefficients(params: MinLSTMParams, a_xs: Array) -> tuple[Array, Array]:
-    """``k`` and ``u`` of all steps."""
+    """Return decay ``k`` and drive ``u`` of all steps."""
     k, u = jnp.split(a_xs, 2, axis=-1)
     return k, u
 
@@ -149,7 +149,7 @@ def minlstm_accumulate(
     *,
     activation: Activation = identity,
 ) -> tuple[MinLSTMParams, Array]:
-    """Transpose of ``project``, for which the gates are computed once more."""
+    """Transpose of ``project``, which computes the gates once more."""
     a, k, rest, n = _gates(params, xs, activation)
     a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
     dk, du = jnp.split(da_xs[0], 2, axis=-1)

@@ -31,7 +31,7 @@ from .elman import ElmanParams, elman
 
 @known
 def exponential_map(w: Array) -> Array:
-    """``exp(w - w^T)``: every rotation is one of these.
+    """Matrix exponential ``exp(w - w^T)``, which reaches every rotation.
 
     Args:
         w: any square matrix ``(H, H)``.
@@ -48,7 +48,7 @@ def exponential_map(w: Array) -> Array:
 
 @known
 def cayley_transform(w: Array) -> Array:
-    """``(I - A / 2)^-1 (I + A / 2)`` with ``A = w - w^T``: one system of equations.
+    """Cayley transform ``(I - A / 2)^-1 (I + A / 2)`` with ``A = w - w^T``.
 
     Args:
         w: any square matrix ``(H, H)``.
@@ -67,7 +67,7 @@ def cayley_transform(w: Array) -> Array:
 
 @known
 def random_rotations(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
-    """Such that ``exp(w - w^T)`` turns pairs of units, by angles uniform up to pi.
+    """Draw w such that ``exp(w - w^T)`` rotates pairs of units by random angles.
 
     References:
         Henaff, Szlam and LeCun, Recurrent orthogonal networks and long-memory tasks,

@@ -78,7 +78,7 @@ def peephole_lstm_init(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> PeepholeLSTMParams:
-    """Draw what an LSTM has; the peepholes are zero, so that it begins as one."""
+    """Draw the parameters of an LSTM; the peepholes are zero at first."""
     own = lstm_init(
         key,
         input_size,
@@ -118,7 +118,7 @@ peephole_lstm_step = step_of(peephole_lstm_forward, recurrent_dot=dot)
 
 
 def _peepholes(params: PeepholeLSTMParams, like: Array) -> tuple[Array, Array, Array]:
-    """The weights in the dtype of a cell state, with axes of size 1 for its batch."""
+    """Return the peephole weights in the dtype and with the rank of a cell state."""
     weights = params.p_i, params.p_f, params.p_o
     p_i, p_f, p_o = (of_rank(like.ndim, p.astype(like.dtype)) for p in weights)
     return p_i, p_f, p_o

@@ -127,7 +127,7 @@ def projected_lstm_backward(
     *,
     recurrent_dot_transposed: Product = dot_transposed,
 ) -> tuple[LSTMState, tuple[Array, Array]]:
-    """Transpose of one step; beside ``da``, ``dh`` is what ``w_r`` needs."""
+    """Transpose of one step; ``dh`` is for the gradient of ``w_r``."""
     _, c_prev, i, f, g, o = residual
     m = jnp.tanh(f * c_prev + i * g)
     dh = dstate.h + dy.astype(dstate.h.dtype)

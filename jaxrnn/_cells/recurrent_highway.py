@@ -57,7 +57,7 @@ class RecurrentHighwayParams(NamedTuple):
 
 
 class RecurrentHighwayResidual(NamedTuple):
-    """What the backward pass of a step needs, one of each for a sublayer."""
+    """What the backward pass of a step needs: one entry for each sublayer."""
 
     h_prev: tuple[Array, ...]  # (*B, H), as all below; what enters each
     n: tuple[Array, ...]
@@ -125,7 +125,7 @@ def recurrent_highway_backward(
     *,
     recurrent_dot_transposed: Product = dot_transposed,
 ) -> tuple[Array, tuple[Array, ...]]:
-    """Transpose of one step; cotangents of the sublayers, the first one's first."""
+    """Transpose of one step; one cotangent for each sublayer, the first one first."""
     dh, das = dstate + dy.astype(dstate.dtype), []
     for w, h_prev, n, t in reversed(list(zip(params.w_h, *residual, strict=True))):
         da_n = dh * t * (1 - n * n)
@@ -161,7 +161,7 @@ def recurrent_highway(
     w_x_init: Initializer = glorot_uniform,
     w_h_init: Initializer = orthogonal,
 ) -> Cell:
-    """Recurrent highway network: ``depth`` gated sublayers from one step to the next.
+    """Recurrent highway network: ``depth`` gated sublayers in each step.
 
     ``h_l = h_(l-1) + t_l (n_l - h_(l-1))``, the carry gate being ``1 - t``. The input
     enters the first. The state is ``h (*B, H)`` and so is the output.

@@ -9,11 +9,11 @@ from .known import FUNCTIONS, name_of
 
 
 class UndescribableError(Exception):
-    """An argument of a factory has no description."""
+    """Raised if an argument of a factory cannot be described."""
 
 
 def canonical(value: Any) -> Any:
-    """The value of an argument in the one form in which it is compared."""
+    """Return the value of an argument in the form in which it is compared."""
     if isinstance(value, jax.core.Tracer):
         raise UndescribableError
     if isinstance(value, functools.partial):
@@ -34,7 +34,7 @@ def canonical(value: Any) -> Any:
 
 
 class Partial(NamedTuple):
-    """``functools.partial`` as it is compared: two that are made alike are equal."""
+    """A ``functools.partial`` that equals another one of the same arguments."""
 
     function: Any
     arguments: tuple[Any, ...]
@@ -62,7 +62,7 @@ def same(a: Any, b: Any) -> bool:
 
 
 def code(value: Any) -> str:
-    """A value as it is written in Python."""
+    """Write a value as Python code."""
     if type(value) is tuple:
         return f"({', '.join(map(code, value))}{',' if len(value) == 1 else ''})"
     if isinstance(value, Partial) or getattr(value, "spec", None) is not None:
@@ -76,7 +76,7 @@ def code(value: Any) -> str:
 
 
 class _Named(NamedTuple):
-    """Name of a function of JAX in a pickle: JAX's functions cannot be pickled."""
+    """Name of a function in a pickle, since functions of JAX cannot be pickled."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Values that functions hold beside their arguments.
+"""Values that functions hold besides their arguments.
 
 A function may close over a value, read a global, or be a method of an object. A program
 that was compiled of it holds those values as they were, so that a program is shared
@@ -60,7 +60,7 @@ def held_values(value: Any) -> tuple[Hashable, ...] | None:
 
 
 class _Same:
-    """Equal to another that holds the same object."""
+    """Key that equals another one if both hold the same object."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -94,7 +94,7 @@ def _held(value: Any, seen: set[int]) -> Iterator[Any]:
 
 
 def _parts(value: Any) -> list[Any] | None:
-    """What a function or a container was made of; None of any other value."""
+    """Return the parts of a function or a container; None for any other value."""
     if isinstance(value, jax.Array | np.ndarray):
         return None
     if isinstance(value, functools.partial):
@@ -113,7 +113,7 @@ def _parts(value: Any) -> list[Any] | None:
 
 
 def _of_function(function: types.FunctionType) -> list[Any]:
-    """Closure, defaults and attributes of a function, and the globals that it names."""
+    """Return closure, defaults, attributes and named globals of a function."""
     parts = [*vars(function).values(), *(function.__defaults__ or ())]
     parts += (function.__kwdefaults__ or {}).values()
     for cell in function.__closure__ or ():
@@ -137,7 +137,7 @@ def _is_of_library(module: str | None) -> bool:
 
 
 def _names_in(code: types.CodeType) -> set[str]:
-    """The names that code looks up, and the code of functions within it."""
+    """Return the names that a code object looks up, with nested functions."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):

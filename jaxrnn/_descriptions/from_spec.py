@@ -1,4 +1,4 @@
-"""Descriptions in files: what made them, and where two differ."""
+"""Descriptions in files: rebuild what they describe, and compare two of them."""
 
 import functools
 import json
@@ -25,7 +25,7 @@ def plain_spec(name: str, value: Any) -> Any:
 
 
 def from_spec(spec: "Spec | str | dict[str, Any]") -> Any:
-    """Make the cell, layer or unroll of a description.
+    """Make a cell, layer or unroll from its description.
 
     Reading a description runs no code but the factories of this library and the
     functions of JAX that it can name: a file from a stranger is safe to read.
@@ -122,7 +122,7 @@ def differences(found: Any, wanted: Any, where: str = "") -> Iterator[str]:
 
 
 def _parts(found: Any, wanted: Any) -> list[tuple[str, Any, Any]] | None:
-    """The parts of two descriptions, with names; None if they differ as a whole."""
+    """Pair the parts of two descriptions; None if they differ as a whole."""
     if isinstance(found, list) and isinstance(wanted, list):
         if len(found) != len(wanted):
             return None
@@ -147,7 +147,7 @@ def _nests(part: Any) -> bool:
 
 
 def _call(part: Any, other: Any) -> str:
-    """A plain description in one line: the arguments that the other has otherwise."""
+    """Write a plain description in one line, without the arguments that both share."""
     if isinstance(part, list):
         return f"({', '.join(_call(each, None) for each in part)})"
     if not isinstance(part, dict):

@@ -1,4 +1,4 @@
-"""Functions that can be an argument of a factory, and that a file can name.
+"""Functions that factories take as arguments and that files can name.
 
 The list is explicit, so that a file can name nothing else: ``jax.numpy`` has a function
 that reads files.
@@ -17,7 +17,7 @@ _NAMES: dict[Any, str] = {}
 
 
 def known(function: F) -> F:
-    """Decorate a function of the library that can be an argument of a factory."""
+    """Register a function of the library, so that a file can name it."""
     register(public_name(function), function)
     return function
 
@@ -53,14 +53,14 @@ for _path, (_module, _names) in _NAMED.items():
 
 
 def public_name(function: Callable[..., Any]) -> str:
-    """The path by which users import a function: it ends before a private module."""
+    """Return the path by which users import a function."""
     # jaxrnn._cells.lstm.lstm is jaxrnn.lstm.
     public = function.__module__.split("._")[0]
     return f"{public}.{function.__name__}"
 
 
 def name_of(function: Any) -> str | None:
-    """The name of a function in a file; None if it has none."""
+    """Return the name of a function in a file; None if it has no name."""
     try:
         return _NAMES.get(function) if callable(function) else None
     except TypeError:  # an instance without a hash

@@ -25,7 +25,7 @@ FACTORIES: dict[str, Callable[..., Any]] = {}
 
 
 class Spec(NamedTuple):
-    """The factory of an object and the arguments that it got, defaults included.
+    """Name of a factory and the arguments of one call, including defaults.
 
     Equal descriptions describe equal objects. An argument is None, a bool, a number, a
     string, a function, another described object, or a tuple of these.
@@ -98,13 +98,13 @@ class Spec(NamedTuple):
 
 
 def spec_of(value: Any) -> Spec | None:
-    """The description of a value; None if it has none."""
+    """Return the description of a value; None if it has no description."""
     spec = getattr(value, "spec", None)
     return spec if isinstance(spec, Spec) else None
 
 
 def described(factory: Callable[P, R]) -> Callable[P, R]:
-    """Decorate a factory: what it returns has a ``spec``.
+    """Decorate a factory so that its results have a ``spec``.
 
     Args:
         factory: a function that returns a NamedTuple with a field ``spec``, or a
@@ -118,7 +118,7 @@ def described(factory: Callable[P, R]) -> Callable[P, R]:
 
 
 def described_in(module: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """:func:`described`, for the factory of a submodule that a private one defines."""
+    """Like :func:`described`, for a factory that users find in ``module``."""
     return lambda factory: _described(factory, f"jaxrnn.{module}.{factory.__name__}")
 
 
@@ -149,7 +149,7 @@ def _described(factory: Callable[P, R], name: str) -> Callable[P, R]:
 
 
 class DescribedFunction:
-    """A function that a factory returned; two are equal if their descriptions are."""
+    """Function with a description; it equals another one of the same description."""
 
     def __init__(self, function: Callable[..., Any], spec: Spec):
         functools.update_wrapper(self, function)
@@ -201,7 +201,7 @@ def plain(value: Any) -> Any:
 
 
 def _unnamed(where: str, description: Any) -> tuple[str, str] | None:
-    """The path and the name of the first part that JSON cannot name."""
+    """Find the first part that JSON cannot name; return its path and its code."""
     if isinstance(description, list):
         parts = [(f"{where}[{i}]", part) for i, part in enumerate(description)]
     elif not isinstance(description, dict):
@@ -218,7 +218,7 @@ def _unnamed(where: str, description: Any) -> tuple[str, str] | None:
 
 
 def packed(spec: Spec) -> tuple[str, tuple[tuple[str, Any], ...]]:
-    """A description as a pickle holds it."""
+    """Return a description in a form that can be pickled."""
     return spec.factory, tuple((k, pack(v)) for k, v in spec.arguments)
 
 

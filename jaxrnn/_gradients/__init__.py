@@ -1,1 +1,1 @@
-"""Other ways to gradients: forward in time, by lag, one step at a time."""
+"""Other ways to compute gradients: forward in time, by lag, by single steps."""

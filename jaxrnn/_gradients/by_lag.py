@@ -1,4 +1,4 @@
-"""``gradient_by_lag``: the gradient, split by how far it came through time.
+"""``gradient_by_lag``: the gradient, split by the distance it came through time.
 
 Let step k take the state ``s_(k-1)`` and the parameters ``W`` to ``s_k``, and let
 ``L_t`` be the loss of step t. Over every path from a use of ``W`` to a loss::

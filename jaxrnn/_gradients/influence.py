@@ -1,4 +1,4 @@
-"""How the derivative of a state by the parameters is represented, and advanced.
+"""Representations of the derivative of a state with respect to the parameters.
 
 One step takes the influence of its state to that of the next::
 
@@ -24,15 +24,15 @@ from .rows import flat, over_rows
 
 
 class StateFn(Protocol):
-    """``step`` as an influence sees it."""
+    """The step function that an influence advances over."""
 
     def __call__(self, params: Params, state: State, x: Array) -> State:
-        """The state after a step from ``state (*B, ...)`` with input ``x (*B, I)``."""
+        """Return the state after a step from ``state (*B, ...)`` with ``x (*B, I)``."""
         ...
 
 
 class StartFn(Protocol):
-    """``start`` of an :class:`Influence`: that of the initial state."""
+    """``start`` of an :class:`Influence`: the derivative of the initial state."""
 
     def __call__(
         self, initial_state: InitialStateFn, params: Params, batch_shape: Shape
@@ -47,7 +47,7 @@ class AdvanceFn(Protocol):
     def __call__(
         self, step: StateFn, params: Params, state: State, x: Array, influence: Params
     ) -> Params:
-        """Explicit part plus Jacobian times ``influence``.
+        """Return the explicit derivative plus the state Jacobian times ``influence``.
 
         Args:
             step: ``(params, state, x) -> state``, with any batch dimensions.
@@ -63,7 +63,7 @@ class PullFn(Protocol):
     """``pull`` of an :class:`Influence`: from a state back to the parameters."""
 
     def __call__(self, dstate: State, influence: Params, params: Params) -> Params:
-        """Product of the cotangent ``dstate (*B, ...)`` with ``influence``.
+        """Multiply the cotangent ``dstate (*B, ...)`` by ``influence``.
 
         Returns:
             A gradient like ``params``, summed over the batch.
@@ -72,7 +72,7 @@ class PullFn(Protocol):
 
 
 class Influence(NamedTuple):
-    """How the derivative of a state by the parameters is represented.
+    """Representation of the derivative of a state with respect to the parameters.
 
     :data:`dense_influence` is exact for every cell. :data:`diagonal_influence` is exact
     and fast if the state is one array ``(*B, H)`` of which unit j sees, in one step, no
@@ -159,7 +159,7 @@ def _misfit(state: State, parts: int, params: Params) -> str | None:
 
 
 def _part(part: int, like: Array, parts: int) -> Array:
-    """Indicator of one part of a state ``(*B, parts * U)``: ones there, else zeros."""
+    """Return ones at one part of a state ``(*B, parts * U)`` and zeros elsewhere."""
     chosen = jnp.arange(like.shape[-1]) // (like.shape[-1] // parts) == part
     return jnp.broadcast_to(chosen.astype(like.dtype), like.shape)
 

@@ -1,4 +1,4 @@
-"""One row of a batch: functions of it over the whole, and its state as one vector."""
+"""Functions of one batch entry, mapped over the batch; states as vectors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,14 +10,14 @@ from .._typing import Array
 
 
 def flat(tree: Any) -> Array:
-    """All entries of a pytree end to end, ``(N,)``."""
+    """Flatten a pytree to one vector ``(N,)``."""
     return ravel_pytree(tree)[0]
 
 
 def over_rows(
     fn: Callable[..., Any], num_axes: int, in_axes: Any = 0
 ) -> Callable[..., Any]:
-    """Map a function of one row over ``num_axes`` leading axes."""
+    """Map a function of one batch entry over ``num_axes`` leading axes."""
     for _ in range(num_axes):
         fn = jax.vmap(fn, in_axes)
     return fn

@@ -40,7 +40,7 @@ from .influence import Influence, dense_influence, influence_for
 
 
 class RTRLCarry(NamedTuple):
-    """What one step of :func:`rtrl_step` hands to the next."""
+    """State and influence that one :func:`rtrl_step` passes to the next."""
 
     state: State  # (*B, ...)
     influence: Params  # of the representation; dense: (*B, N, *parameter.shape)
@@ -54,7 +54,7 @@ def rtrl_init(
     *,
     influence: Influence = dense_influence,
 ) -> RTRLCarry:
-    """The carry before the first step of :func:`rtrl_step`.
+    """Make the carry for the first :func:`rtrl_step`.
 
     Args:
         cell, params: what will be run.
@@ -89,7 +89,7 @@ def _usable(cell: Cell, params: Params, influence: Influence) -> Influence:
 
 
 def _carry(cell, params, batch_shape, state, influence):
-    """:func:`rtrl_init`, unchecked."""
+    """Do what :func:`rtrl_init` does, without checks."""
     kept = params
 
     def initial_state(params, batch_shape=()):
@@ -104,7 +104,7 @@ def _carry(cell, params, batch_shape, state, influence):
 
 
 def _pull(influence, pull_y, before, wide, mask, dy):
-    """The gradient of one step, in accumulation dtype."""
+    """Return the gradient of the loss of one step, in accumulation dtype."""
     if mask is not None:
         dy = zero_where_masked(dy, mask)
     explicit, dstate = pull_y(dy)
@@ -117,7 +117,7 @@ def _narrowed(pull, params, dy):
 
 
 def _advance(cell, params, carry, x, mask, reset, influence):
-    """:func:`rtrl_step`, unchecked, whose pull stays in accumulation dtype."""
+    """Do what :func:`rtrl_step` does, without checks and in accumulation dtype."""
     kept, wide = params, widen(params)
 
     def run(params, state, x):
@@ -149,7 +149,7 @@ def rtrl_step(
     reset: ArrayLike | None = None,
     influence: Influence = dense_influence,
 ) -> tuple[RTRLCarry, Array, Partial]:
-    """One step of time, and the gradient of its loss.
+    """Take one step, and return a function that gives the gradient of its loss.
 
     Args:
         cell: what to run.
@@ -209,7 +209,7 @@ def rtrl(
     reverse: bool = False,
     influence: Influence = dense_influence,
 ) -> Params:
-    """Gradient of the parameters by real-time recurrent learning.
+    """Compute the gradient of the parameters by real-time recurrent learning.
 
     The same gradient as :func:`bptt`, found forward in time: memory does not grow with
     T. With N state entries a row, P parameters and B rows it is O(B N P), and a step

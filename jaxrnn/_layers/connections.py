@@ -32,7 +32,7 @@ def _check_input_size(input_size: int, layer: Layer) -> int:
 
 @described
 def residual(layer: Layer) -> Layer:
-    """The inputs added to the outputs of a layer: ``y = x + layer(x)``.
+    """Add the inputs of a layer to its outputs: ``y = x + layer(x)``.
 
     Args:
         layer: what to wrap; its input size must be its output size. Parameters and
@@ -91,7 +91,7 @@ class HighwayParams(NamedTuple):
 def highway(
     layer: Layer, *, gate_bias: float = -1.0, w_init: Initializer = glorot_uniform
 ) -> Layer:
-    """A gate between the inputs and the outputs of a layer.
+    """Mix the inputs and the outputs of a layer by a learned gate.
 
     ``y = t layer(x) + (1 - t) x`` with ``t = sigmoid(x W + b)``.
 

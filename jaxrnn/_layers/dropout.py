@@ -1,4 +1,4 @@
-"""Dropout around a layer, and of its recurrent weights.
+"""Dropout of the inputs, outputs or recurrent weights of a layer.
 
 Both draw when ``apply`` gets a ``key``; without one, and while streaming, they
 evaluate. All is drawn before the loop over time, so that any cell and any unroll goes
@@ -38,7 +38,7 @@ def dropout(
     input_rate: float = 0.0,
     variational: bool = False,
 ) -> Layer:
-    """A layer whose outputs, or inputs, are dropped at random in training.
+    """Drop random entries of the outputs, or inputs, of a layer in training.
 
     Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay. With
     ``variational=True`` each sequence has one mask for all its steps; a run in chunks
@@ -105,7 +105,7 @@ def dropout(
 def weight_drop(
     layer: Layer, rate: float, *, names: str | tuple[str, ...] = "w_h"
 ) -> Layer:
-    """A layer whose recurrent weights are dropped at random in training (DropConnect).
+    """Drop random recurrent weights of a layer in training (DropConnect).
 
     One draw for each call of ``apply``: all steps, and all rows, see the same weights.
     Kept weights are scaled by ``1 / (1 - rate)``. What is dropped are parameters: those

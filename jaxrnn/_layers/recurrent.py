@@ -1,4 +1,4 @@
-"""Recurrent layers: a cell over time, in one direction or in both."""
+"""Recurrent layers: a cell run over time, in one direction or in both."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -24,7 +24,7 @@ from .stack import entries
 def layer(
     cell: Cell, *, reverse: bool = False, unroll_fn: UnrollFn | None = None
 ) -> Layer:
-    """A cell, run over the whole sequence; with its noise, if ``apply`` gets a key.
+    """Make a layer that runs a cell over a whole sequence.
 
     Args:
         cell: what to run. Parameters and state of the layer are the cell's.
@@ -113,7 +113,7 @@ def _concatenate(forward: Array, backward: Array) -> Array:
 def _merged_size(
     merge: Callable[[Array, Array], Array], forward: int, backward: int
 ) -> int:
-    """The output size of ``merge``."""
+    """Return the output size of ``merge``."""
     if not callable(merge):
         raise TypeError(
             f"merge must be a function of two arrays, as jnp.add is, got {merge!r}"
@@ -144,7 +144,7 @@ def bidirectional(
     merge: Callable[[Array, Array], Array] = _concatenate,
     unroll_fn: UnrollFn | None = None,
 ) -> Layer:
-    """Two cells, one in each direction of time; outputs are concatenated, or merged.
+    """Make a layer that runs two cells, one in each direction of time.
 
     Padding needs no reversal: with a mask, the reversed direction waits through it.
 

@@ -78,7 +78,7 @@ def ridge_readout(
 
 
 def _centred(values: Array, counted: Array) -> tuple[Array, Array]:
-    """Rows ``(N, F)`` less their mean, zero where they do not count; and the mean."""
+    """Subtract the mean of the counted rows ``(N, F)``; return both."""
     values = jnp.where(counted[..., None], values, 0).reshape(-1, values.shape[-1])
     counted = counted.reshape(-1, 1)
     mean = values.sum(axis=0) / jnp.maximum(counted.sum(), 1).astype(values.dtype)

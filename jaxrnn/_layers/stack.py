@@ -14,7 +14,7 @@ from .._typing import Array
 
 @described
 def stack(*layers: Layer) -> Layer:
-    """Layers one after another, of any kinds and widths.
+    """Compose layers in sequence: the outputs of each are the inputs of the next.
 
     Parameters and state are tuples with one entry a layer. Mask and resets go to
     every layer. If all layers can be stepped, so can the stack.
@@ -43,7 +43,7 @@ def stack(*layers: Layer) -> Layer:
 
 @described
 def skip_stack(*layers: Layer) -> Layer:
-    """A stack whose outputs are those of every layer, side by side.
+    """Compose layers in sequence, and concatenate the outputs of all of them.
 
     So whatever comes next, a readout, has a short way to each of them.
 
@@ -81,7 +81,7 @@ def _stack(
     outputs: Callable[[list[Array]], Array],
     seen: tuple[Layer, ...],
 ) -> Layer:
-    """Layers one after another; ``outputs`` is of all of them, and shows ``seen``."""
+    """Compose layers in sequence; ``outputs`` combines the outputs of all layers."""
     if not layers:
         raise ValueError("stack must have at least one layer, got none")
     for index, each in enumerate(layers):
@@ -130,7 +130,7 @@ def _stack(
 def entries(
     name: str, values: Any, count: int, *, optional: bool = False
 ) -> tuple[Any, ...]:
-    """The entries of ``count`` layers; where it is optional, None is None for each."""
+    """Return ``count`` entries, one for each layer; None means None for each."""
     if optional and values is None:
         return (None,) * count
     if isinstance(values, tuple) and len(values) == count:

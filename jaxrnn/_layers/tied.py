@@ -35,7 +35,7 @@ def _scaled_normal(key, shape, dtype) -> Array:
 def tied(
     layer: Layer, vocab_size: int, *, table_init: Initializer = _scaled_normal
 ) -> Layer:
-    """A language model around a layer, with one table for embedding and readout.
+    """Make a language model that shares one table between embedding and readout.
 
     ``logits = layer(table[xs]) table^T + b``: ``V O`` parameters less than with two.
 

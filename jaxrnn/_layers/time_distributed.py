@@ -1,4 +1,4 @@
-"""Layers without state: the same function at every step."""
+"""Layers without state, which apply the same function at every step."""
 
 import functools
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def _time_distributed(
     owner: str,
     sizes: tuple[int, int] = (1, 2),
 ) -> Layer:
-    """A layer without state: ``transform(params, xs)`` acts on each step alone.
+    """Make a layer without state of a function ``transform(params, xs)`` of each step.
 
     ``check(xs)`` returns the inputs as an array, and the shape ``(T, *B)`` of steps.
     ``owner`` names the layer in messages; ``sizes`` are two sizes of inputs, for
@@ -91,7 +91,7 @@ def dense(
     activation: Callable[[Array], Array] = _identity,
     w_init: Initializer = glorot_uniform,
 ) -> Layer:
-    """The same affine map and activation at every step: ``y = activation(x W + b)``.
+    """Dense layer at every step: ``y = activation(x W + b)``.
 
     Args:
         size: O, the output size.
@@ -143,7 +143,7 @@ class LayerNormParams(NamedTuple):
 
 @described
 def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
-    """The features of each step, with mean 0 and variance 1, scaled and shifted.
+    """Layer normalisation of the features of each step.
 
     ``y = scale * (x - mean) / sqrt(variance + epsilon) + b``, where mean and variance
     are over the features of one step of one row: no other step and no other row is
@@ -214,7 +214,7 @@ def _normal(key: Key, shape, dtype) -> Array:
 def embedding(
     vocab_size: int, size: int, *, table_init: Initializer = _normal
 ) -> Layer:
-    """A learned vector for each symbol.
+    """Look up a learned vector for each token id.
 
     Inputs are integers ``(T, *B)``, with no feature axis; outputs ``(T, *B, O)``.
     A symbol that is not in ``[0, V)`` gives NaN, not a neighbour's vector.

@@ -1,4 +1,4 @@
-"""Activations of a cell, and their derivatives by formulas where there are any."""
+"""Activations of cells and their derivatives, by formula where one is known."""
 
 from collections.abc import Callable
 from typing import TypeAlias
@@ -14,7 +14,7 @@ Activation: TypeAlias = Callable[[Array], Array]
 
 @known
 def identity(a: Array) -> Array:
-    """``a``."""
+    """Return ``a``: no activation."""
     return a
 
 
@@ -41,19 +41,19 @@ _DERIVATIVES = [
 
 
 def _derivative(activation: Activation) -> Callable[[Array], Array] | None:
-    """The derivative as a function of ``h = s(a)``, where there is a formula."""
+    """Return the derivative as a function of ``h = s(a)``, if a formula is known."""
     return next((d for known, d in _DERIVATIVES if known is activation), None)
 
 
 def kept_of(activation: Activation, a: Array) -> Array | None:
-    """What backward needs beside ``s(a)``: nothing, where there is a formula."""
+    """Return ``a`` if the backward pass needs it, None if a formula is known."""
     return a if _derivative(activation) is None else None
 
 
 def activation_transposed(
     activation: Activation, h: Array, kept: Array | None, dh: Array
 ) -> Array:
-    """``s'(a) * dh``, with ``h = s(a)`` and what :func:`kept_of` gave."""
+    """Compute ``s'(a) * dh`` from ``h = s(a)`` and the result of :func:`kept_of`."""
     derivative = _derivative(activation)
     if derivative is not None:
         return derivative(h) * dh

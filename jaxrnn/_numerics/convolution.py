@@ -1,4 +1,4 @@
-"""Convolutions over the axes of space of a state, as products of a cell."""
+"""Convolutions over the spatial axes, as the products of a cell."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ def _numbers(num_axes: int) -> tuple[str, str, str]:
 
 
 def convolve(x: Array, w: Array) -> Array:
-    """``x (..., *S, C)`` by ``w (*K, C, O)``, odd K, zeros around: ``(..., *S, O)``.
+    """Convolve ``x (..., *S, C)`` with ``w (*K, C, O)``, padded with zeros to ``S``.
 
     Operands in the dtype of ``w``, sums in the wider one.
     """
@@ -34,7 +34,7 @@ def convolve(x: Array, w: Array) -> Array:
 
 
 def convolve_transposed(da: Array, w: Array) -> Array:
-    """Pulls a cotangent ``(..., *S, O)`` back through :func:`convolve`.
+    """Pull a cotangent ``(..., *S, O)`` back through :func:`convolve`.
 
     The convolution with the kernel turned around, and its channels exchanged.
     """
@@ -43,7 +43,7 @@ def convolve_transposed(da: Array, w: Array) -> Array:
 
 
 def kernel_sum(xs: Array, das: Array, like: Array) -> Array:
-    """The gradient of a kernel ``like``: the sum over all rows and places."""
+    """Sum the gradient of a kernel ``like`` over all leading axes and positions."""
     wide = like.astype(accumulation_dtype(like.dtype))
     # A convolution is linear in its kernel: nothing of the values is used here.
     xs, das = xs.astype(wide.dtype), das.astype(wide.dtype)

@@ -9,7 +9,7 @@ from .tuning import on_cpu
 
 
 def activate(a: Array, num_gates: int, candidate: int) -> Array:
-    """Sigmoid of all blocks of the last axis but one, the candidate, which has tanh.
+    """Apply tanh to the candidate block of the last axis, and sigmoid to the others.
 
     One tanh, contiguous over all gates, with ``s(a) = (tanh(a / 2) + 1) / 2``: fused
     with the split, XLA's CPU backend would compute gate by gate and element by element,

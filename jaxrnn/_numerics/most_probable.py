@@ -1,4 +1,4 @@
-"""The class with the largest of some logits, where there is one."""
+"""The most probable class of some logits, if none of them is NaN."""
 
 import jax.numpy as jnp
 
@@ -9,11 +9,11 @@ NONE = -1
 
 
 def most_probable(logits: Array) -> Array:
-    """Integers ``(*B)`` of logits ``(*B, V)``; ``NONE`` where one of them is NaN."""
+    """Return the class of the largest logit ``(*B, V)``; ``NONE`` if one is NaN."""
     return none_of_nan(logits, jnp.argmax(logits, axis=-1))
 
 
 def none_of_nan(logits: Array, symbols: Array) -> Array:
-    """``symbols``, drawn by these logits; ``NONE`` where one of the logits is NaN."""
+    """Replace tokens that were drawn from logits with a NaN by ``NONE``."""
     is_nan = jnp.isnan(logits).any(axis=-1)
     return jnp.where(is_nan, jnp.full_like(symbols, NONE), symbols)

@@ -1,4 +1,4 @@
-"""Features with mean 0 and variance 1, and the transpose of that."""
+"""Normalisation of features to mean 0 and variance 1, and its transpose."""
 
 from typing import NamedTuple
 
@@ -11,14 +11,14 @@ EPSILON = 1e-5  # added to the variance
 
 
 class Normalized(NamedTuple):
-    """What was normalised over its last axis."""
+    """Values normalised over the last axis, and the factor that did it."""
 
     values: Array  # (..., F)
     rate: Array  # (..., 1), 1 / sqrt(variance + epsilon), which they were scaled by
 
 
 def normalized(v: Array, epsilon: float = EPSILON) -> Normalized:
-    """``(v - mean) / sqrt(variance + epsilon)``, over the last axis."""
+    """Normalise over the last axis: ``(v - mean) / sqrt(variance + epsilon)``."""
     centred = v - v.mean(axis=-1, keepdims=True)
     variance = jnp.mean(centred * centred, axis=-1, keepdims=True)
     rate = lax.rsqrt(variance + jnp.asarray(epsilon, v.dtype))
@@ -26,7 +26,7 @@ def normalized(v: Array, epsilon: float = EPSILON) -> Normalized:
 
 
 def normalized_transposed(dn: Array, n: Normalized) -> Array:
-    """The cotangent of ``v``, from ``dn`` of what :func:`normalized` made of it.
+    """Pull the cotangent ``dn`` of :func:`normalized` back to its argument.
 
     Neither a shift of v nor, but for epsilon, its scale changes anything: so both are
     taken out of the cotangent::

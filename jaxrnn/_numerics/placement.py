@@ -1,4 +1,4 @@
-"""Arrays whose type says where on a mesh of devices their parts are.
+"""Arrays whose type says how they are sharded over a mesh of devices.
 
 So it is inside ``jax.shard_map``, and on meshes with explicit axes. There the types of
 what a loop takes and of what it gives must agree: zeros made inside of a function are
@@ -16,7 +16,7 @@ from .._typing import Array
 
 
 def is_placed(tree: Any) -> bool:
-    """Whether an array of ``tree`` has such a type."""
+    """Test whether an array of ``tree`` has such a type."""
     for leaf in jax.tree.leaves(tree):
         sharding = jax.typeof(leaf).sharding
         if any(axis is not None for axis in sharding.spec):
@@ -27,7 +27,7 @@ def is_placed(tree: Any) -> bool:
 
 
 def placement_of(array: Array, more_axes: int) -> jax.sharding.NamedSharding | None:
-    """The sharding of an array with more axes behind; None if it has none explicit."""
+    """Return the sharding for an array with more axes; None if not explicit."""
     sharding = jax.typeof(array).sharding
     if not any(axis is not None for axis in sharding.spec):
         return None
@@ -36,7 +36,7 @@ def placement_of(array: Array, more_axes: int) -> jax.sharding.NamedSharding | N
 
 
 def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
-    """Leaves ``(*B, ...)`` with their values, placed as the rows of sequences are.
+    """Give leaves ``(*B, ...)`` the sharding of sequences ``(T, *B, ...)``.
 
     Args:
         tree: a state.
@@ -47,7 +47,7 @@ def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
         return tree
 
     def present(leaf: Array) -> Array:
-        """A bool ``(*B)``, whatever it is, that is placed as the rows are."""
+        """Return some bool ``(*B)`` that has the sharding of the leaf."""
         return leaf.astype(bool).any((0, *range(1 + num_batch_axes, leaf.ndim)))
 
     placed = [present(leaf) for leaf in jax.tree.leaves(sequences)]

@@ -29,7 +29,7 @@ def accumulation_dtype(dtype: DTypeLike) -> Any:
 
 
 def dot(x: Array, w: Array) -> Array:
-    """``x (..., I) @ w (I, A)``, operands in w's dtype, sums in the wider one."""
+    """Multiply ``x (..., I) @ w (I, A)`` in w's dtype, with sums in the wider one."""
     contract = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(
         x.astype(w.dtype),
@@ -40,7 +40,7 @@ def dot(x: Array, w: Array) -> Array:
 
 
 def dot_in_loop(x: Array, w: Array) -> Array:
-    """:func:`dot` with a matrix that a loop comes back to: it may pay to prepare it."""
+    """Multiply like :func:`dot`, by a matrix that a loop may prepare once."""
     extra = columns_to_add(math.prod(x.shape[:-1]), w)
     if not extra:
         return dot(x, w)
@@ -49,7 +49,7 @@ def dot_in_loop(x: Array, w: Array) -> Array:
 
 
 def dot_transposed(da: Array, w: Array) -> Array:
-    """``da (..., A) @ w.T``: pulls a cotangent back through :func:`dot`."""
+    """Multiply ``da (..., A) @ w.T``: pull a cotangent back through :func:`dot`."""
     w_t = w.T
     if w.size <= TRANSPOSED:
         # In a loop, XLA then transposes once, before it, instead of in every product.
@@ -58,7 +58,7 @@ def dot_transposed(da: Array, w: Array) -> Array:
 
 
 def outer_sum(xs: Array, das: Array, like: Array) -> Array:
-    """Sum over all leading axes of ``x^T da``: the gradient of a weight ``like``."""
+    """Sum ``x^T da`` over all leading axes: the gradient of a weight ``like``."""
     axes = tuple(range(xs.ndim - 1))
     total = lax.dot_general(
         xs.astype(like.dtype),
@@ -70,12 +70,12 @@ def outer_sum(xs: Array, das: Array, like: Array) -> Array:
 
 
 def leading_sum(das: Array, like: Array) -> Array:
-    """Sum over all leading axes of ``da``: the gradient of a bias ``like``."""
+    """Sum ``da`` over all leading axes: the gradient of a bias ``like``."""
     return das.sum(axis=tuple(range(das.ndim - 1))).astype(like.dtype)
 
 
 def of_rank(rank: int, x: Array) -> Array:
-    """``x`` with axes of size 1 in front.
+    """Put axes of size 1 in front of ``x`` up to a rank.
 
     JAX would add them by itself, unless ``jax_numpy_rank_promotion`` forbids it.
     """
@@ -83,17 +83,17 @@ def of_rank(rank: int, x: Array) -> Array:
 
 
 def add_bias(a: Array, b: Array) -> Array:
-    """``a + b`` in the accumulation dtype of ``a``."""
+    """Add ``a + b`` in the dtype of ``a``."""
     return a + of_rank(a.ndim, b.astype(a.dtype))
 
 
 def scaled(x: Array, scale: Array | None) -> Array:
-    """``x * scale``; ``x`` where there is no scale."""
+    """Multiply ``x * scale``; return ``x`` if the scale is None."""
     return x if scale is None else x * of_rank(x.ndim, scale.astype(x.dtype))
 
 
 def cast(tree: Any, dtype: DTypeLike) -> Any:
-    """Floating leaves in another dtype; all others as they are.
+    """Cast the floating leaves of a pytree to another dtype.
 
     For mixed precision (Micikevicius et al., Mixed precision training, 2018): keep the
     parameters in float32 and cast them, and the inputs, in the loss. Products then have
@@ -126,10 +126,10 @@ def cast(tree: Any, dtype: DTypeLike) -> Any:
 
 
 def widen(params: Params) -> Params:
-    """Parameters in their accumulation dtypes, so that cotangents sum in those."""
+    """Cast parameters to their accumulation dtypes, so that cotangents sum in those."""
     return jax.tree.map(lambda p: p.astype(accumulation_dtype(p.dtype)), params)
 
 
 def narrow(wide: Params, params: Params) -> Params:
-    """``wide`` in the dtypes of ``params`` again: the inverse of :func:`widen`."""
+    """Cast ``wide`` back to the dtypes of ``params``: the inverse of :func:`widen`."""
     return jax.tree.map(lambda w, p: w.astype(p.dtype), wide, params)

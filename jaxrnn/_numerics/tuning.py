@@ -1,4 +1,4 @@
-"""What makes products in a loop faster on CPUs."""
+"""Measures that make matrix products in a loop faster on CPUs."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ PADDED, PADDED_ROWS = 2**20, 64
 
 
 def columns_to_add(rows: int, matrix: Array) -> int:
-    """How many columns make products of ``rows`` rows with a large matrix faster."""
+    """Return how many columns of padding make products by a large matrix faster."""
     apart = matrix.shape[-1] * matrix.dtype.itemsize
     aligned = apart % 4096 == 0 and matrix.dtype == jnp.float32
     if not aligned or matrix.size < PADDED or not 1 < rows <= PADDED_ROWS:
@@ -26,5 +26,5 @@ def columns_to_add(rows: int, matrix: Array) -> int:
 
 
 def on_cpu() -> bool:
-    """Whether programs are for a CPU, unless they are placed elsewhere."""
+    """Test whether the default backend of JAX is a CPU."""
     return jax.default_backend() == "cpu"

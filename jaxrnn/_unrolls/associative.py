@@ -1,4 +1,4 @@
-"""``unroll_associative``: cells that are linear in their state, by a parallel scan.
+"""``unroll_associative``: a parallel scan for cells that are linear in their state.
 
 One step is ``s_t = k_t * s_(t-1) + u_t``, and two steps are one of the same form::
 
@@ -96,7 +96,7 @@ def unroll_associative(
 
 
 def _as_multiplied(state: Array, dtype: Any) -> Array:
-    """The state in the dtype of its coefficients; see :class:`CoefficientsFn`."""
+    """Return a state in the dtype of its coefficients; see :class:`CoefficientsFn`."""
     if not jnp.issubdtype(dtype, jnp.complexfloating):
         return state
     return lax.complex(*jnp.split(state, 2, axis=-1))
@@ -113,7 +113,7 @@ def _as_stored(states: Array, dtype: Any) -> Array:
 def recurrence(
     reverse: bool, decay: Array, drive: Array, first: Array, starts: Array | None
 ) -> Array:
-    """``s_t = decay_t * s_(t-1) + drive_t`` for all steps at once.
+    """Solve ``s_t = decay_t * s_(t-1) + drive_t`` for all steps at once.
 
     Args:
         reverse: from the last step to the first.
@@ -154,7 +154,7 @@ def _then_unless_started(before, after):
 
 
 def _shifted(values: Array, first: Array, reverse: bool) -> Array:
-    """What is at the step before, in the order in which they are taken."""
+    """Shift a sequence by one step, in the order in which the steps are taken."""
     if reverse:
         return jnp.concatenate([values[1:], first[None]])
     return jnp.concatenate([first[None], values[:-1]])

@@ -40,7 +40,7 @@ def unroll_bptt(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> tuple[State, Array]:
-    """Run a cell over time; reverse mode takes the hand-derived backward pass.
+    """Run a cell over time, with the hand-derived backward pass for gradients.
 
     Same arguments, values and gradients as :func:`unroll`. Prefer it for training: the
     backward loop carries no parameter gradient, every weight gradient is one product
@@ -91,7 +91,7 @@ def unroll_chunked(
     reverse: bool = False,
     chunk_size: int | None = None,
 ) -> tuple[State, Array]:
-    """:func:`unroll_bptt` for sequences so long that memory is what binds.
+    """Run a cell over long sequences with little memory for gradients.
 
     Time is cut into chunks. The forward pass keeps the state before each chunk, and
     the backward pass runs each chunk once more, for its residuals. So beside inputs,
@@ -144,7 +144,7 @@ def bptt(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> tuple[Params, Array, State]:
-    """The explicit backward pass as a plain function: every gradient, no autodiff.
+    """Compute all gradients of a run by the explicit backward pass, without autodiff.
 
     For a loss ``L(state, ys)`` of what :func:`unroll` returns, with ``dys = dL/dys``
     and ``dstate = dL/dstate``, returns the gradients of ``L``.

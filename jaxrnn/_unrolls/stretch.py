@@ -27,7 +27,7 @@ class Part(NamedTuple):
     start: Array | None  # index of the first step; None: the arrays hold no others
 
     def at(self, step: Array) -> Array:
-        """The index of a step of the stretch."""
+        """Return the index of a step of the stretch in the arrays."""
         return step if self.start is None else self.start + step
 
 
@@ -40,14 +40,14 @@ class Stretch(NamedTuple):
     writes: Part  # where the results of a step go; None: nowhere
 
     def step(self, index: Array) -> Array:
-        """Which step of the stretch is taken as number ``index``."""
+        """Return which step of the stretch is taken as number ``index``."""
         return self.size - 1 - index if self.reverse else index
 
 
 def in_place(
     step: Callable[[Carry, Any], tuple[Carry, Any]], carry: Carry, stretch: Stretch
 ) -> tuple[Carry, Any]:
-    """Take the steps of a stretch, and write the results of each where they remain.
+    """Take the steps of a stretch, and write the results of each step in place.
 
     Args:
         step: ``(carry, entries) -> (carry, results)``, a body for ``lax.scan``.
@@ -73,7 +73,7 @@ def in_place(
 
 @dataclasses.dataclass(frozen=True)
 class Scanned:
-    """:func:`in_place`, but by a ``lax.scan`` with several steps in an iteration."""
+    """Like :func:`in_place`, by a ``lax.scan`` with several steps in an iteration."""
 
     steps_at_once: int
 
@@ -148,5 +148,5 @@ def write(part: Part, results: Any) -> Any:
 
 
 def empty(shapes: Any, size: int) -> Any:
-    """Zeros ``(size, ...)`` to write entries of these shapes to."""
+    """Make zeros ``(size, ...)`` to write entries of these shapes to."""
     return jax.tree.map(lambda s: jnp.zeros((size, *s.shape), s.dtype), shapes)

@@ -1,4 +1,4 @@
-"""Parameters, or a whole training run, in a safetensors file: no pickle, no half file.
+"""Models, parameters and training runs in safetensors files, without pickle.
 
 Every leaf comes back to the bit: arrays of JAX and of NumPy, numbers of NumPy and of
 Python, and ``jax.random`` keys. What safetensors has no name for, a complex number say,

@@ -41,7 +41,7 @@ def write_whole(path: str | os.PathLike[str], contents: bytes) -> None:
 
 @contextlib.contextmanager
 def _naming(path: pathlib.Path) -> Iterator[None]:
-    """Some errors of the system, as of a disk that is full, do not say which file."""
+    """Add the file name to errors of the system that lack it, such as a full disk."""
     try:
         yield
     except OSError as error:
@@ -51,13 +51,13 @@ def _naming(path: pathlib.Path) -> Iterator[None]:
 
 
 def _prefix(path: pathlib.Path) -> str:
-    """What the temporary files of a path begin with; as short for a long name."""
+    """Return the prefix of the temporary files of a path, also for a long name."""
     return f".jaxrnn-{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}-"
 
 
 @contextlib.contextmanager
 def _temporary(path: pathlib.Path) -> Iterator[tuple[IO[bytes], pathlib.Path]]:
-    """A new file in the folder of ``path``, locked so that no other process ends it."""
+    """Make a temporary file beside ``path``, locked against other processes."""
     while True:
         temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.tmp")
         with open(temporary, "xb") as file:
@@ -71,7 +71,7 @@ def _temporary(path: pathlib.Path) -> Iterator[tuple[IO[bytes], pathlib.Path]]:
 
 
 def _delete_abandoned(path: pathlib.Path) -> None:
-    """Delete temporary files of ``path`` whose process is no more."""
+    """Delete temporary files of ``path`` whose process has ended."""
     for left in path.parent.glob(f"{_prefix(path)}*.tmp"):
         with contextlib.suppress(OSError), open(left, "r+b") as file:
             if _lock(file, wait=False):
@@ -79,7 +79,7 @@ def _delete_abandoned(path: pathlib.Path) -> None:
 
 
 def _lock(file: IO[bytes], *, wait: bool) -> bool:
-    """Lock a file until it is closed; False if others hold it or it has no name."""
+    """Lock a file until it is closed; False if it is locked or deleted already."""
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -91,7 +91,7 @@ def _lock(file: IO[bytes], *, wait: bool) -> bool:
 
 
 def _flush_folder(folder: pathlib.Path) -> None:
-    """Have a new name outlive a loss of power, where folders can be opened."""
+    """Make a new file name survive a loss of power, where folders can be opened."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError:

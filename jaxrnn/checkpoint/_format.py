@@ -62,7 +62,7 @@ def write_tree(path: Any, content: str, tree: Any, metadata: dict[str, str]) -> 
 
 
 def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
-    """Of every bit that is read: metadata, names, shapes, dtypes and numbers."""
+    """Compute the checksum of metadata, names, shapes, dtypes and values."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(metadata, sort_keys=True).encode())
     for name in sorted(arrays):
@@ -73,7 +73,7 @@ def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
 
 
 def read_file(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The arrays and the whole metadata of a file, found undamaged."""
+    """Read the arrays and the metadata of a file, and check that it is undamaged."""
     if pathlib.Path(path).is_dir():
         raise ValueError(f"path must be a file, got the folder {path}")
     if not pathlib.Path(path).is_file():
@@ -152,7 +152,7 @@ def _check_model(path: Any, metadata: dict[str, str], description: Any) -> None:
 
 
 def _check_types(path: Any, metadata: dict[str, str], like: Any) -> None:
-    """Check what equal names and shapes do not tell: parameters of which cell."""
+    """Check the types of the parameters, which equal names and shapes do not tell."""
     found = json.loads(metadata.get(_TYPES, "{}"))
     for where, name in types_of(like).items():
         if found.get(where, name) != name:

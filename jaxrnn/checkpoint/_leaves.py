@@ -34,14 +34,14 @@ _NATIVE = frozenset(np.dtype(dtype) for dtype in NATIVE.values())
 
 
 class Encoded(NamedTuple):
-    """A leaf as an array that a file can hold, and what it was."""
+    """A leaf as an array that a file can hold, and its kind."""
 
     array: Any
     kind: str
 
 
 def kind_of(name: str, leaf: Any) -> str:
-    """What a leaf is: a type of number or key, a dtype kept as bytes, or ``array``.
+    """Return the kind of a leaf: a number or key type, a dtype, or ``array``.
 
     Raises:
         TypeError: it is something else, a string for instance.
@@ -64,7 +64,7 @@ def kind_of(name: str, leaf: Any) -> str:
 
 
 def encode(name: str, leaf: Any) -> Encoded:
-    """The array to write for a leaf."""
+    """Encode a leaf as an array to write."""
     kind = kind_of(name, leaf)
     if kind in _KEYS:
         return Encoded(np.asarray(jax.random.key_data(leaf)), kind)
@@ -82,7 +82,7 @@ def encode(name: str, leaf: Any) -> Encoded:
 
 
 def decode(like: Any, array: np.ndarray, kind: str) -> Any:
-    """The leaf that was encoded, of the type of ``like``; None makes arrays of JAX."""
+    """Decode a leaf to the type of ``like``; None makes arrays of JAX."""
     if kind in _KEYS:
         return jax.random.wrap_key_data(jnp.asarray(array), impl=_KEYS[kind])
     if kind == "int":
@@ -101,7 +101,7 @@ def decode(like: Any, array: np.ndarray, kind: str) -> Any:
 
 
 def _jax_has(dtype: np.dtype) -> bool:
-    """Whether arrays of JAX can have it, with 64 bits as they are set."""
+    """Test whether arrays of JAX can have a dtype, as 64 bits are set."""
     try:
         return jax.dtypes.canonicalize_dtype(dtype) == dtype
     except TypeError:
@@ -109,7 +109,7 @@ def _jax_has(dtype: np.dtype) -> bool:
 
 
 def described(name: str, leaf: Any) -> tuple[Any, str] | None:
-    """Shape and dtype of a leaf as a file has them; None of a number of Python."""
+    """Return the shape and dtype that a leaf has in a file; None for Python numbers."""
     kind = kind_of(name, leaf)
     if kind in _KEYS:
         data = jax.eval_shape(jax.random.key_data, leaf)
@@ -120,7 +120,7 @@ def described(name: str, leaf: Any) -> tuple[Any, str] | None:
 
 
 def described_in_file(encoded: Encoded) -> tuple[Any, str]:
-    """The same of what a file has."""
+    """Return the shape and dtype of an encoded leaf."""
     array, kind = encoded
     if kind == ARRAY or kind in _KEYS:
         return array.shape, array.dtype.name
@@ -128,7 +128,7 @@ def described_in_file(encoded: Encoded) -> tuple[Any, str]:
 
 
 def types_of(tree: Any, where: str = "") -> dict[str, str]:
-    """The type of each NamedTuple of this library in a pytree, by its path."""
+    """Return the type of each NamedTuple of this library in a pytree, by path."""
     if isinstance(tree, dict):
         parts = {f"[{key!r}]": part for key, part in tree.items()}
     elif hasattr(tree, "_asdict"):

@@ -1,4 +1,4 @@
-"""Sequences as arrays: symbols, padded batches, windows, standardised series.
+"""Sequences as arrays: vocabularies, padded batches, windows, standardised series.
 
 All of it is NumPy, on the host, before anything is traced.
 

@@ -1,4 +1,4 @@
-"""Sequences of several lengths, padded side by side."""
+"""Batches of sequences of several lengths, padded at the end."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -10,7 +10,7 @@ from .._options import check_size
 
 
 class Batch(NamedTuple):
-    """Sequences side by side, padded at their ends."""
+    """A batch of padded sequences, with its mask."""
 
     xs: NDArray[Any]  # (T, B, ...), zero where masked
     mask: NDArray[np.bool_]  # (T, B)
@@ -18,7 +18,7 @@ class Batch(NamedTuple):
     counts: NDArray[np.bool_]  # (B,), False where a row only fills up the batch
 
     def of_rows(self, values: ArrayLike) -> NDArray[Any]:
-        """The entry of ``values (N, ...)``, labels say, for each row: ``(B, ...)``.
+        """Pick the entries ``(B, ...)`` of ``values (N, ...)``, such as labels.
 
         A row that only fills up gets the first entry: leave it out of the loss, by
         ``mask=batch.counts`` where there is one label for each sequence.
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 def pad(
     sequences: Sequence[ArrayLike], num_steps: int | None = None
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Sequences of several lengths as one array, and its mask.
+    """Pad sequences of several lengths to one array; return it with its mask.
 
     Args:
         sequences: at least one, each ``(T_i, ...)``; a length may be 0.
@@ -92,7 +92,7 @@ def bucketed_batches(
     num_buckets: int = 4,
     seed: int | None = None,
 ) -> Iterator[Batch]:
-    """All sequences once, those of like lengths together.
+    """Batch every sequence once, grouped by length (bucketing).
 
     The lengths are cut into buckets of about as many sequences, and every batch of a
     bucket has the length of its longest: so little is padding, and there are at most

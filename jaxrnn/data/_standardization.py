@@ -7,14 +7,14 @@ from numpy.typing import ArrayLike, NDArray
 
 
 class Statistics(NamedTuple):
-    """What :func:`standardize` needs, of each feature, in float64."""
+    """Mean and deviation of each feature, for :func:`standardize`, in float64."""
 
     mean: NDArray[Any]  # (F,)
     deviation: NDArray[Any]  # (F,), the standard deviation; 1 of what is constant
 
 
 def statistics(xs: ArrayLike, mask: ArrayLike | None = None) -> Statistics:
-    """Mean and standard deviation of each feature: of the training data alone.
+    """Compute mean and standard deviation of each feature of the training data.
 
     Args:
         xs: ``(..., F)``; a series ``(N,)`` is one feature.
@@ -65,7 +65,7 @@ def statistics(xs: ArrayLike, mask: ArrayLike | None = None) -> Statistics:
 
 
 def _counted(mask: Any, given: tuple[int, ...], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Which entries of an array ``shape`` count; ``given`` is how the user had it."""
+    """Return which entries count; ``given`` is the shape that the user gave."""
     if mask is None:
         return np.ones(shape, bool)
     valid = np.asarray(mask)
@@ -87,7 +87,7 @@ def _real(name: str, xs: ArrayLike) -> NDArray[Any]:
 
 
 def standardize(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
-    """``(xs - mean) / deviation``.
+    """Standardise a series: ``(xs - mean) / deviation``.
 
     Args:
         learned: from :func:`statistics`.
@@ -106,7 +106,7 @@ def standardize(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
 
 
 def restore(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
-    """The inverse of :func:`standardize`.
+    """Undo :func:`standardize`.
 
     Args:
         learned: from :func:`statistics`.

@@ -1,4 +1,4 @@
-"""Symbols and their numbers."""
+"""Vocabularies: tokens and their ids."""
 
 import collections
 import functools
@@ -16,14 +16,14 @@ from .._options import check_size, check_type
 
 
 class Vocabulary(NamedTuple):
-    """Symbols and their numbers: those of their places."""
+    """Tokens; the id of a token is its index."""
 
     symbols: tuple[str, ...]
     unknown: str | None  # one of them, that stands for all others; None: none does
 
 
 def split_words(text: str) -> list[str]:
-    """Words and marks: runs of letters, digits and apostrophes; else each by itself.
+    """Split a text into words and punctuation marks.
 
     A letter keeps the marks that stand above, below or behind it: vowel signs, accents
     that are characters of their own.
@@ -44,19 +44,19 @@ def split_words(text: str) -> list[str]:
 
 @functools.cache
 def _words() -> re.Pattern[str]:
-    """The pattern of a word or a mark; re has no class of combining marks."""
+    """Return the pattern of a word or a mark, with combining marks."""
     marks = "".join(char for char in map(chr, range(sys.maxunicode)) if _combines(char))
     word = rf"[^\W_](?:[^\W_]|[{re.escape(marks)}])*"
     return re.compile(rf"{word}(?:['\u2019]{word})*|[^\w\s]|_")
 
 
 def _combines(char: str) -> bool:
-    """Marks, and the joiners that some scripts have between letters."""
+    """Test for combining marks, and for the joiners that some scripts use."""
     return unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"
 
 
 def _strings(name: str, tokens: Any) -> list[str]:
-    """Symbols as a list, found to be strings."""
+    """Return tokens as a list, checked to be strings."""
     if not isinstance(tokens, Iterable):
         raise TypeError(f"{name} must be a text or symbols, got {tokens!r:.80}")
     symbols = list(tokens)
@@ -73,7 +73,7 @@ def make_vocabulary(
     special: Sequence[str] = (),
     unknown: str | None = None,
 ) -> Vocabulary:
-    """The symbols of a text, the most frequent first.
+    """Make the vocabulary of a text, the most frequent token first.
 
     Args:
         tokens: a text, whose characters are then the symbols, or symbols: words, say.
@@ -104,7 +104,7 @@ def make_vocabulary(
 
 
 def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
-    """The numbers of symbols, int32 ``(T,)``.
+    """Encode tokens as ids, int32 ``(T,)``.
 
     Args:
         vocabulary: from :func:`make_vocabulary`.
@@ -141,7 +141,7 @@ def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
 
 
 def decode(vocabulary: Vocabulary, numbers: ArrayLike) -> list[str]:
-    """The symbols of numbers: the inverse of :func:`encode`.
+    """Decode ids to tokens: the inverse of :func:`encode`.
 
     Args:
         vocabulary: from :func:`make_vocabulary`.
@@ -170,7 +170,7 @@ def decode(vocabulary: Vocabulary, numbers: ArrayLike) -> list[str]:
 
 
 def vocabulary_to_json(vocabulary: Vocabulary) -> str:
-    """A string for a file, or for the ``metadata`` of ``checkpoint.save_params``.
+    """Write a vocabulary as a string, for a file or the metadata of a checkpoint.
 
     Args:
         vocabulary: from :func:`make_vocabulary`.
@@ -183,7 +183,7 @@ def vocabulary_to_json(vocabulary: Vocabulary) -> str:
 
 
 def vocabulary_from_json(text: str) -> Vocabulary:
-    """What :func:`vocabulary_to_json` wrote.
+    """Read a vocabulary that :func:`vocabulary_to_json` wrote.
 
     Args:
         text: JSON.

@@ -12,7 +12,7 @@ from .._options import check_size
 def windows(
     series: ArrayLike, num_steps: int, *, horizon: int = 1, stride: int = 1
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Every stretch of a series, and what comes next.
+    """Cut all sliding windows of a series, and the steps that follow each.
 
     Args:
         series: ``(N, ...)``.
@@ -47,7 +47,7 @@ def windows(
 
 
 class Windows(NamedTuple):
-    """Stretches of several series side by side, and the steps that follow each."""
+    """Sliding windows of several series, and the steps that follow each."""
 
     xs: NDArray[Any]  # (T, W, ...)
     targets: NDArray[Any]  # (horizon, W, ...)
@@ -63,7 +63,7 @@ def windows_of_many(
     stride: int = 1,
     valid: Sequence[ArrayLike] | None = None,
 ) -> Windows:
-    """Every stretch without a gap, of several series, and the steps that follow it.
+    """Cut all sliding windows of several series that have no gap.
 
     Args:
         all_series: each ``(N_i, ...)``; those too short for a stretch have none.
@@ -144,7 +144,7 @@ def _has_no_gap(array: NDArray[Any]) -> NDArray[Any]:
 def random_windows(
     series: ArrayLike, num_steps: int, *, batch_size: int, seed: int
 ) -> Iterator[NDArray[Any]]:
-    """Batches of stretches that begin anywhere, without end.
+    """Draw batches of windows that start at random, endlessly.
 
     Args:
         series: ``(N, ...)``: tokens of a text, say.

@@ -1,4 +1,4 @@
-"""Generation: a layer's output, fed back as its next input; and beam search."""
+"""Generation, beam search and CTC decoding."""
 
 from ._beam_search import Hypotheses as Hypotheses
 from ._beam_search import beam_search as beam_search

@@ -1,4 +1,4 @@
-"""Beam search: the most probable sequences, a few kept at a time."""
+"""Beam search: keep the few most probable sequences at each step."""
 
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from ..pooling import last
 
 
 class Hypotheses(NamedTuple):
-    """What :func:`beam_search` found, from the best to the worst of each row."""
+    """Sequences that :func:`beam_search` found, the best of each batch entry first."""
 
     tokens: Array  # int (num_steps, *B, K), filled up with ``end``
     scores: Array  # (*B, K), log-probability over length penalty; -inf: there is none
@@ -44,7 +44,7 @@ def beam_search(
     state: State | None = None,
     mask: ArrayLike | None = None,
 ) -> Hypotheses:
-    """Continue a prompt by the sequences of symbols that a layer finds most probable.
+    """Continue a prompt by the most probable sequences of tokens under a layer.
 
     At each step the K most probable continuations go on. Among them, those that end are
     put aside; the final choice is between these and what is open after ``num_steps``.
@@ -124,7 +124,7 @@ def _searched(
     logits: Array,
     prompt: Array,
 ) -> Hypotheses:
-    """What :func:`beam_search` returns, from the state and the logits ``(*B, V)``."""
+    """Search from a state and the logits ``(*B, V)`` of the first new token."""
     batch, symbols = logits.shape[:-1], logits.shape[-1]
     axis = len(batch)
     dtype = accumulation_dtype(logits.dtype)
@@ -137,7 +137,7 @@ def _searched(
         return ((5 + jnp.asarray(length, dtype)) / 6) ** length_penalty
 
     def expand(index, alive, done, logits):
-        """The best continuations, what ended, and which beam each comes from."""
+        """Extend each beam by one token, and keep the best."""
         each = alive.scores[..., None] + jax.nn.log_softmax(logits.astype(dtype))
         count = min(2 * beam_size, beam_size * symbols)
         scores, chosen = lax.top_k(each.reshape(*batch, -1), count)
@@ -169,7 +169,7 @@ def _searched(
         return state, alive, done, logits, broken
 
     def goes_on(carry):
-        """Whether a row is left in which an open sequence may still be chosen."""
+        """Test whether an open sequence may still win in a batch entry."""
         index, _, alive, done, _, broken = carry
         scores = alive.scores.max(-1)
         bound = jnp.maximum(scores / penalty(index + 1), scores / penalty(num_steps))
@@ -219,7 +219,7 @@ def _searched(
 
 
 def _take(leaf: Array, index: Array, axis: int) -> Array:
-    """Entries ``index (*B, N)`` of a leaf ``(*B, K, ...)``."""
+    """Take the entries ``index (*B, N)`` of a leaf ``(*B, K, ...)``."""
     index = index.reshape(*index.shape, *(1,) * (leaf.ndim - axis - 1))
     return jnp.take_along_axis(leaf, index, axis)
 
@@ -227,7 +227,7 @@ def _take(leaf: Array, index: Array, axis: int) -> Array:
 def _best(
     some: _Beams | None, others: _Beams, count: int, axis: int
 ) -> tuple[_Beams, Array]:
-    """The best ``count`` of both, and which they are."""
+    """Return the best ``count`` entries of two sets, and their indices."""
     both: Any = others
     if some is not None:
         both = jax.tree.map(lambda *p: jnp.concatenate(p, axis), some, others)

@@ -1,4 +1,4 @@
-"""Ways to choose the next symbol of a sequence, given logits."""
+"""Ways to choose the next token of a sequence from logits."""
 
 import dataclasses
 from collections.abc import Callable
@@ -18,7 +18,7 @@ Choose: TypeAlias = Callable[[Key, Array], Array]
 
 
 def greedy(key: Key, logits: Array) -> Array:
-    """The most probable symbol.
+    """Choose the most probable token.
 
     Args:
         key: not used.
@@ -36,7 +36,7 @@ def sampling(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Choose:
-    """Draw a symbol with probability ``softmax(logits / temperature)``.
+    """Make a function that draws tokens from ``softmax(logits / temperature)``.
 
     Args:
         temperature: above 0; towards 0 sampling becomes :func:`greedy`.
@@ -77,7 +77,7 @@ def sampling(
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """What :func:`sampling` returns: a value, equal to others of the same options."""
+    """Function that :func:`sampling` makes; it equals others of the same options."""
 
     temperature: float
     top_k: int | None
@@ -107,5 +107,5 @@ class Sampling:
 
 
 def reads_logits(choose: Any) -> bool:
-    """Whether ``choose`` is of this module, and so reads a number for each symbol."""
+    """Test whether ``choose`` reads a logit for each token, as those here do."""
     return choose is greedy or isinstance(choose, Sampling)

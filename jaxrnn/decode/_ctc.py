@@ -14,7 +14,7 @@ from .._typing import Array, ArrayLike
 def ctc_greedy(
     logits: ArrayLike, mask: ArrayLike | None = None, *, blank: int = 0
 ) -> tuple[Array, Array]:
-    """The labels of the most probable class of each step: repeats are one, blanks none.
+    """Decode the best CTC path: take the best class of each step, merge, drop blanks.
 
     Args:
         logits: ``(T, *B, V)``, of a model trained by :func:`jaxrnn.losses.ctc`.
@@ -33,6 +33,7 @@ def ctc_greedy(
     References:
         Graves et al., Connectionist temporal classification, 2006 (best path decoding).
 
+    >>> import jax
     >>> logits = jax.nn.one_hot(jnp.array([2, 2, 0, 2, 1, 1]), 3)[:, None]
     >>> labels, lengths = ctc_greedy(logits)
     >>> labels[:, 0].tolist(), lengths.tolist()

@@ -35,7 +35,7 @@ def generate(
     mask: ArrayLike | None = None,
     known: Any = None,
 ) -> tuple[State, Array]:
-    """Continue a prompt: each output, through ``choose``, is the next input.
+    """Continue a prompt: feed each output, through ``choose``, back as the next input.
 
     The prompt is consumed at once by ``layer.apply``; generation is one loop over
     ``layer.step``, which stops when all rows have ended. Jit it with the layer and
@@ -131,7 +131,7 @@ def _continued(
     known: Any,
     key: Key,
 ) -> tuple[State, Array]:
-    """What :func:`generate` returns, from the state and the outputs of the prompt."""
+    """Generate from the state and the outputs of the prompt."""
     integers = jnp.issubdtype(prompt.dtype, jnp.integer)
     first_key, key = jax.random.split(key)
 
@@ -192,7 +192,7 @@ def _entry(tree: Any, step: ArrayLike) -> Any:
 def _ended_before(
     prompt: Array, mask: ArrayLike | None, end: int
 ) -> tuple[Array, Array]:
-    """Rows ``(*B)`` whose last symbol is ``end``, and a mask that leaves it out."""
+    """Find prompts ``(*B)`` that end with ``end``, and mask that token."""
     valid = check_flags("mask", mask, prompt.shape)
     if valid is None:
         valid = jnp.ones(prompt.shape, bool)
@@ -202,7 +202,7 @@ def _ended_before(
 
 
 def lengths_until(tokens: ArrayLike, end: int) -> Array:
-    """The length of each sequence, with its first end symbol; all of it without one.
+    """Count the steps of each sequence up to and including its first end token.
 
     Args:
         tokens: integers ``(T, *B)``, for instance of :func:`generate`.

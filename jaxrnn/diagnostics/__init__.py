@@ -1,4 +1,4 @@
-"""Looking inside a run: its gradients, its Jacobians and its gates.
+"""Diagnostics of a run: its gradients, its Jacobians and its gates.
 
 Let ``s_k`` be the state after step k. Backward in time, the gradient of the loss of
 step t meets one Jacobian a step::

@@ -21,14 +21,14 @@ from .._unrolls.masked_scan import masked_step
 
 
 class StateGradientNorms(NamedTuple):
-    """How the gradient of the state falls or grows; of :func:`state_gradient_norms`."""
+    """Norms of the gradient of the state; result of :func:`state_gradient_norms`."""
 
     by_time: Array  # (T, *B), of the whole loss, at the state that enters each step
     by_lag: Array  # (T, *B), of the loss l steps later, mean over all steps
 
 
 class GradientNorms(NamedTuple):
-    """L2 norms of a gradient; of :func:`gradient_norms`."""
+    """L2 norms of a gradient; result of :func:`gradient_norms`."""
 
     total: Array  # ()
     by_parameter: Params  # pytree like the gradient with leaves ()
@@ -48,7 +48,7 @@ def _norm(tree: Any) -> Array:
 
 @functools.cache
 def _norms(num_axes: int) -> Callable[[Any], Array]:
-    """A function of pytrees ``(*B, ...)``, the same one in every call."""
+    """Return a function of pytrees ``(*B, ...)``, the same function in every call."""
     return over_rows(_norm, num_axes)
 
 
@@ -63,7 +63,7 @@ def state_gradients(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> State:
-    """Gradient of a loss with respect to the state that enters each step.
+    """Compute the gradient of a loss with respect to the state that enters each step.
 
     Found by adding a zero to each of these states and differentiating with respect to
     it, so it needs no adjoint. How fast its norm falls, or grows, with the distance
@@ -134,7 +134,7 @@ def state_gradient_norms(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> StateGradientNorms:
-    """Norm of the gradient of the state, by time and by distance from the loss.
+    """Compute norms of the gradient of the state, by time and by distance to the loss.
 
     ``by_time[k]`` is the norm of dL/ds for the state s that enters step k, as
     :func:`state_gradients` has it. ``by_lag[l]`` takes the losses apart: the norm of
@@ -189,7 +189,7 @@ def state_gradient_norms(
 
 
 def gradient_norms(dparams: Params) -> GradientNorms:
-    """L2 norm of a gradient, and of the part of each parameter.
+    """Compute the L2 norm of a gradient, as a whole and for each parameter.
 
     Args:
         dparams: pytree of arrays, as from ``jax.grad``.

@@ -18,7 +18,7 @@ from ..initializers import orthogonal
 
 
 class JacobianSpectrum(NamedTuple):
-    """Jacobians of ``window`` steps each; of :func:`jacobian_spectrum`."""
+    """Jacobians over windows of steps; result of :func:`jacobian_spectrum`."""
 
     jacobians: Array  # (T - window + 1, *B, N, N)
     singular_values: Array  # (T - window + 1, *B, N), from the largest down
@@ -26,14 +26,14 @@ class JacobianSpectrum(NamedTuple):
 
 
 class LyapunovExponents(NamedTuple):
-    """Growth of small changes of the state; of :func:`lyapunov_exponents`."""
+    """Growth of small changes of the state; result of :func:`lyapunov_exponents`."""
 
     exponents: Array  # (*B, K), in nats a step, mean of ``growth`` over valid steps
     growth: Array  # (T, *B, K), log of the factor that each step grows by
 
 
 def _window_products(jacobians: Array, window: int) -> Array:
-    """Products ``J_(t+window-1) ... J_t``, by repeated doubling of the window."""
+    """Multiply ``J_(t+window-1) ... J_t`` by repeated doubling of the window."""
     if window == 1:
         return jacobians
     count = len(jacobians) - window + 1
@@ -54,7 +54,7 @@ def jacobian_spectrum(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> JacobianSpectrum:
-    """Jacobians of the state over ``window`` steps, and their singular values.
+    """Compute Jacobians of the state over ``window`` steps, and their singular values.
 
     Entry t is of the steps t to ``t + window - 1``: the derivative of the state after
     the last of them taken by the state that enters the first, ``J[i, j] = ds_i/ds_j``.
@@ -130,7 +130,7 @@ def lyapunov_exponents(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> LyapunovExponents:
-    """The largest Lyapunov exponents: how small changes of the state grow.
+    """Compute the largest Lyapunov exponents: the growth of small state changes.
 
     K orthonormal vectors are pushed through the Jacobian ``J`` of each step, and made
     orthonormal again; the lengths that this removes are their growth::

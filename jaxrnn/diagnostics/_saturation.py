@@ -1,4 +1,4 @@
-"""What the adjoint keeps of each step, and how often gates are saturated."""
+"""Residuals of each step, and how often gates are saturated."""
 
 import functools
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from .._unrolls.reference import scan_forward
 
 
 class Saturation(NamedTuple):
-    """Fractions of the time that units are saturated; of :func:`saturation`."""
+    """Fractions of time that units are saturated; result of :func:`saturation`."""
 
     low: Any  # pytree like the gates with leaves (H,)
     high: Any  # the same
@@ -31,7 +31,7 @@ def residuals(
     resets: ArrayLike | None = None,
     reverse: bool = False,
 ) -> Residual:
-    """What the adjoint keeps of each step, the gates among it.
+    """Return the residuals of each step, which contain its gates.
 
     Args:
         cell: what to run; must have an ``adjoint``.
@@ -64,7 +64,7 @@ def residuals(
 def saturation(
     gates: Any, *, mask: ArrayLike | None = None, low: float = 0.1, high: float = 0.9
 ) -> Saturation:
-    """Fraction of the steps at which each unit of a gate is saturated.
+    """Compute the fraction of steps at which each unit of a gate is saturated.
 
     A gate that is always open or always shut passes all or nothing, and its own
     gradient is near zero. For states of tanh take ``low=-0.9``.

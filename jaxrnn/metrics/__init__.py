@@ -1,4 +1,4 @@
-"""Figures to judge a model by, of the valid steps alone.
+"""Evaluation metrics over the unmasked steps.
 
 As the losses, metrics take predictions ``(T, *B, ...)`` first, targets second and the
 mask of the layers ``(T, *B)``; what lies under it reaches nothing. For one target per

@@ -13,7 +13,7 @@ from .._typing import Array, ArrayLike
 def accuracy(
     logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
-    """The share of steps whose most probable class is the label.
+    """Accuracy: the share of steps whose most probable class is the label.
 
     Logits that are NaN have no most probable class: such a step is wrong.
 
@@ -39,7 +39,7 @@ def accuracy(
 def confusion(
     logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
-    """How many steps of each class (rows) were taken for each (columns).
+    """Confusion matrix: entry (i, j) counts the steps of class i predicted as class j.
 
     Args:
         logits: ``(T, *B, V)``, or probabilities.
@@ -91,7 +91,7 @@ def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -
 def macro_f1(
     logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
-    """The mean of :func:`f1` over the classes that occur or are predicted.
+    """Average :func:`f1` over the classes that occur or are predicted.
 
     Args:
         logits, labels, mask: as of :func:`f1`.
@@ -114,7 +114,7 @@ def macro_f1(
 def _f1(
     logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array]:
-    """F1 of each class, and whether there is such a class at all."""
+    """Return F1 of each class, and which classes occur or are predicted."""
     counts = confusion(logits, labels, mask=mask)
     _, labels, counted = _classes(logits, labels, mask)
     # A step whose logits are NaN is predicted as no class, and is missing from counts.
@@ -126,7 +126,7 @@ def _f1(
 
 
 def perplexity(loss: ArrayLike) -> Array:
-    """The exponential of a mean cross-entropy.
+    """Perplexity: the exponential of a mean cross-entropy.
 
     Args:
         loss: in nats.
@@ -141,7 +141,7 @@ def perplexity(loss: ArrayLike) -> Array:
 
 
 def bits(loss: ArrayLike) -> Array:
-    """A mean cross-entropy in bits: of characters, bits per character.
+    """Convert a mean cross-entropy from nats to bits, such as bits per character.
 
     Args:
         loss: in nats.
@@ -158,7 +158,7 @@ def bits(loss: ArrayLike) -> Array:
 def _classes(
     logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array, Array]:
-    """The most probable classes, the labels, and which of these count."""
+    """Return the most probable classes, the labels, and which of these count."""
     labels = check_integers("labels", labels)
     logits = as_array("logits", logits)
     shape = logits.shape

@@ -1,4 +1,4 @@
-"""How many symbols two sequences differ by."""
+"""Edit distance and error rate of sequences of tokens."""
 
 import jax.numpy as jnp
 from jax import lax
@@ -15,7 +15,7 @@ def edit_distance(
     mask: ArrayLike | None = None,
     target_mask: ArrayLike | None = None,
 ) -> Array:
-    """The fewest insertions, deletions and replacements between two sequences.
+    """Edit distance: the fewest insertions, deletions and substitutions of tokens.
 
     Every row at once, one scan over ``predictions``. Under jit on any device: each
     step costs O(S).
@@ -82,7 +82,7 @@ def error_rate(
     mask: ArrayLike | None = None,
     target_mask: ArrayLike | None = None,
 ) -> Array:
-    """Edit distances of all rows, over the number of symbols of their targets.
+    """Token error rate: edit distances divided by the number of target tokens.
 
     Of words it is the word error rate, of characters or phonemes theirs.
 
@@ -112,7 +112,7 @@ def error_rate(
 def _symbols(
     name: str, values: ArrayLike, mask_name: str, mask: ArrayLike | None
 ) -> tuple[Array, Array]:
-    """Integers ``(T, *B)``, and which of them count."""
+    """Return token ids ``(T, *B)``, and which of them count."""
     symbols = check_integers(name, values)
     if symbols.ndim < 1:
         raise ValueError(f"{name} must have shape (T, *B), got a single number")

@@ -12,7 +12,7 @@ from .._typing import Array, ArrayLike
 def root_mean_squared_error(
     predictions: ArrayLike, targets: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
-    """The root of the mean square of the errors, in the unit of the targets.
+    """Root mean squared error, in the unit of the targets.
 
     Args:
         predictions: ``(T, *B, F)``.
@@ -36,7 +36,7 @@ def root_mean_squared_error(
 def mean_absolute_error(
     predictions: ArrayLike, targets: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
-    """The mean of the absolute errors, in the unit of the targets.
+    """Mean absolute error, in the unit of the targets.
 
     Args:
         predictions: ``(T, *B, F)``.
@@ -58,7 +58,7 @@ def mean_absolute_error(
 
 
 def persistence(xs: ArrayLike, horizon: int = 1) -> Array:
-    """The forecast that nothing changes, the baseline of every other.
+    """Persistence (naive) forecast: repeat the last observation.
 
     Args:
         xs: what is known, ``(T, *B, F)``.
@@ -84,7 +84,7 @@ def persistence(xs: ArrayLike, horizon: int = 1) -> Array:
 def _errors(
     predictions: ArrayLike, targets: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array | None]:
-    """Differences, in at least float32, zero where masked, and the mask."""
+    """Return the errors, in at least float32 and zero where masked, and the mask."""
     first = as_array("predictions", predictions)
     second = as_array("targets", targets)
     if first.shape != second.shape or first.ndim < 1:

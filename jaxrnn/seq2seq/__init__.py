@@ -1,4 +1,4 @@
-"""Encoder-decoder: one sequence in, another out, each of its own length.
+"""Encoder-decoder models, which map a sequence to another of its own length.
 
 The encoder is any layer. Its final state begins the decoder's, through a bridge; its
 outputs are what the decoder attends to. The decoder is a layer that can be stepped, so

@@ -44,7 +44,7 @@ class AttendingState(NamedTuple):
 
 @described_in("seq2seq")
 def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
-    """A layer whose cell sees, beside each input, what it attends to.
+    """Make a layer whose cell reads, beside each input, an attention over a memory.
 
     The query is the cell's last output; the context that it finds stands behind the
     input, and behind the output. What is looked at is part of the state: see
@@ -69,7 +69,7 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
         Bahdanau, Cho and Bengio, 2015; see :func:`additive`.
 
     >>> import jaxrnn
-    >>> attention = dot_product()
+    >>> attention = jaxrnn.seq2seq.dot_product()
     >>> layer = attending(jaxrnn.gru(5), 3, attention)
     >>> params = layer.init(jax.random.key(0), 2)
     >>> memory = remember(attention, params.attention, jnp.ones((7, 4, 3)))
@@ -107,7 +107,7 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
         )
 
     def advance(run, memory, size, params, state, x):
-        """One step of the cell ``run``; behind ``size`` inputs there may be noise."""
+        """Take one step of the cell ``run``; noise may follow the ``size`` inputs."""
         state, query, _ = state
         context, weights = attend(attention, params.attention, query, memory)
         seen = [x[..., :size], context.astype(x.dtype), x[..., size:]]
@@ -175,7 +175,7 @@ def remember(
     ys: ArrayLike,
     mask: ArrayLike | None = None,
 ) -> Memory:
-    """What a layer of :func:`attending` looks at, from the outputs of another.
+    """Make the memory of a layer of :func:`attending` from the outputs of an encoder.
 
     Args:
         attention: that of the layer.

@@ -1,4 +1,4 @@
-"""A cell that looks, at every step, at all of another sequence."""
+"""Attention over an encoded sequence, the memory."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -23,7 +23,7 @@ class _AttentionFields(NamedTuple):
 
 
 class Attention(Described, _AttentionFields):
-    """How well each step of a sequence fits a query: three pure functions."""
+    """Scores of the steps of a memory for a query: three pure functions."""
 
     __slots__ = ()
 
@@ -39,7 +39,7 @@ class AdditiveParams(NamedTuple):
 
 @described_in("seq2seq")
 def additive(size: int) -> Attention:
-    """A layer of units that sees query and value: ``v . tanh(q W_q + x W_v + b)``.
+    """Additive attention: the score is ``v . tanh(q W_q + x W_v + b)``.
 
     Args:
         size: A, number of units.
@@ -85,7 +85,7 @@ class DotProductParams(NamedTuple):
 
 @described_in("seq2seq")
 def dot_product() -> Attention:
-    """Products of the query with projected values: ``q . (x W) / sqrt(Q)``.
+    """Dot-product attention: the score is ``q . (x W) / sqrt(Q)``.
 
     Returns:
         An :class:`Attention` with parameters :class:`DotProductParams`.
@@ -113,7 +113,7 @@ def dot_product() -> Attention:
 
 
 class Memory(NamedTuple):
-    """What is looked at; batch dimensions lead, so that it can be part of a state."""
+    """Encoded sequence to attend to; batch dimensions lead, as in a state."""
 
     values: Array  # (*B, S, F)
     keys: Array  # (*B, S, A)
@@ -123,7 +123,7 @@ class Memory(NamedTuple):
 def attend(
     attention: Attention, params: Params, query: ArrayLike, memory: Memory
 ) -> tuple[Array, Array]:
-    """Average what is looked at, each step by how well it fits a query.
+    """Average the values of a memory, weighted by their attention for a query.
 
     Args:
         attention: :func:`additive`, :func:`dot_product`, or your own.

@@ -52,7 +52,7 @@ class _EncoderDecoderFields(NamedTuple):
 
 
 class EncoderDecoder(Described, _EncoderDecoderFields):
-    """Pure functions, and the decoder as a layer; see :func:`encoder_decoder`."""
+    """Pure functions of an encoder-decoder model; see :func:`encoder_decoder`."""
 
     __slots__ = ()
 
@@ -66,7 +66,7 @@ def encoder_decoder(
     readout: Layer,
     attention: Attention | None = None,
 ) -> EncoderDecoder:
-    """A layer that reads, and a cell that writes.
+    """Make an encoder-decoder model of a layer that reads and a cell that writes.
 
     The decoder is a stack of ``inputs``, the cell and ``readout``. Its cell begins in
     ``tanh(s W + b)``, where ``s`` are all parts of the encoder's final state, side by
@@ -172,14 +172,14 @@ def encoder_decoder(
 
 
 def _size(state: State) -> int:
-    """How many numbers a state without batch dimensions has."""
+    """Count the numbers of a state without batch dimensions."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state))
 
 
 def _bridged(
     bridge: DenseParams, final: State, fresh: State, batch: tuple[int, ...]
 ) -> State:
-    """A state like ``fresh``, from a final state of another form.
+    """Make a state like ``fresh`` from the final state of the encoder.
 
     What a cell keeps beside ``h`` and ``c``, such as a normaliser, stays fresh.
     """

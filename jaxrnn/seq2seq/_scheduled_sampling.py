@@ -1,4 +1,4 @@
-"""Scheduled sampling: a decoder in training that reads some of its own outputs."""
+"""Scheduled sampling: train a decoder on some of its own outputs."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ def scheduled_sampling(
     choose: Choose | None = None,
     mask: ArrayLike | None = None,
 ) -> tuple[State, Array]:
-    """Run a decoder in training that reads some of its own outputs.
+    """Run a decoder that reads its own outputs at random steps, for training.
 
     At each step but the first, with probability ``rate``, each row reads what it would
     write after the step before instead of what it is given. No gradient goes through

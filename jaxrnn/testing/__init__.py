@@ -1,4 +1,4 @@
-"""Checking a cell: what the contract promises, in float64, in one call.
+"""Check the whole contract of a cell, in float64, in one call.
 
 ::
 

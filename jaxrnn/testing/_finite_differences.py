@@ -51,7 +51,7 @@ def richardson(differences: np.ndarray) -> np.ndarray:
 def directional_derivatives(
     fn: Callable[[Any], Array], point: Any, directions: Sequence[Any]
 ) -> np.ndarray:
-    """Derivatives of a real function along directions, without differentiating it.
+    """Compute directional derivatives of a real function by finite differences.
 
     Args:
         fn: maps a pytree to a number; called one point at a time.

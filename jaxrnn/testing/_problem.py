@@ -1,4 +1,4 @@
-"""What :func:`jaxrnn.testing.check_cell` runs a cell on, and what it compares."""
+"""Random problems on which ``check_cell`` runs a cell, and comparisons of results."""
 
 import functools
 from collections.abc import Iterable, Iterator
@@ -77,7 +77,7 @@ class Problem(NamedTuple):
 
 
 def random_like(rng: np.random.Generator, tree: Any) -> Any:
-    """A pytree of normal numbers with the shapes and dtypes of ``tree``."""
+    """Draw normal numbers with the shapes and dtypes of ``tree``."""
     return jax.tree.map(
         lambda leaf: jnp.asarray(rng.standard_normal(leaf.shape), leaf.dtype), tree
     )
@@ -113,7 +113,7 @@ def draw(
 
 
 def with_state(problem: Problem) -> Problem:
-    """The problem with a state that its cell has reached, and with cotangents."""
+    """Add a state that the cell has reached, and cotangents, to a problem."""
     run = quick_jit(functools.partial(unroll, problem.cell))
     state, ys = run(problem.params, problem.xs[::-1])
     dstate, dys = random_like(np.random.default_rng(1), (state, ys))
@@ -129,7 +129,7 @@ def compare_all(
     tolerance: float,
     options: str = "",
 ) -> Iterator[Comparison]:
-    """One comparison for each of several named pytrees."""
+    """Yield one comparison for each of several named pytrees."""
     leaves = tuple(leaves)
     if not isinstance(got, tuple) or len(got) != len(leaves):
         found = f"{len(got)} values" if isinstance(got, tuple) else type(got).__name__

@@ -31,7 +31,7 @@ from ._step_properties import (
 
 
 class Property(NamedTuple):
-    """A property and what it asks of a cell."""
+    """A property and its requirements on a cell."""
 
     compare: Callable[[Problem], Iterator[Comparison]]
     needs: str | None = None  # the field of the cell that must not be None

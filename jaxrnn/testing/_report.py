@@ -1,4 +1,4 @@
-"""What a check of a cell found, leaf by leaf."""
+"""Errors that a check of a cell found, leaf by leaf."""
 
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ class LeafError(NamedTuple):
 
     @property
     def passed(self) -> bool:
-        """Whether the error is within the tolerance; NaN is not."""
+        """Test whether the error is within the tolerance; NaN is not."""
         return self.relative <= self.tolerance
 
     def __str__(self) -> str:
@@ -40,18 +40,18 @@ class LeafError(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What :func:`check_cell` found; prints as a table."""
+    """Result of :func:`check_cell`; ``print`` shows it as a table."""
 
     errors: tuple[LeafError, ...]  # one for each property and leaf
     left_out: tuple[str, ...]  # properties that need an adjoint, where there is none
 
     @property
     def failures(self) -> tuple[LeafError, ...]:
-        """The errors beyond their tolerances, in the order of the properties."""
+        """Return the errors beyond their tolerances, in the order of the properties."""
         return tuple(error for error in self.errors if not error.passed)
 
     def __str__(self) -> str:
-        """A table of the largest errors by property and leaf."""
+        """Return a table of the largest errors by property and leaf."""
         head = ("property", "leaf", "absolute", "relative", "tolerance", "")
         rows = [head] + [
             (
@@ -76,7 +76,7 @@ class Report(NamedTuple):
 
 
 def largest(name: str, comparisons: Iterable[Comparison]) -> list[LeafError]:
-    """The largest error of each leaf, over all the runs of a property."""
+    """Return the largest error of each leaf over all runs of a property."""
     largest: dict[str, LeafError] = {}
     for error in (e for c in comparisons for e in _leaf_errors(name, c)):
         known = largest.get(error.leaf)
@@ -86,7 +86,7 @@ def largest(name: str, comparisons: Iterable[Comparison]) -> list[LeafError]:
 
 
 def _leaf_errors(name: str, comparison: Comparison) -> list[LeafError]:
-    """The errors of one run of a property, leaf by leaf."""
+    """Return the errors of one run of a property, leaf by leaf."""
     got, expected = comparison.got, comparison.expected
     structures = jax.tree.structure(got), jax.tree.structure(expected)
     if structures[0] != structures[1]:
@@ -110,7 +110,7 @@ def _leaf_errors(name: str, comparison: Comparison) -> list[LeafError]:
 
 
 def _numbers(leaf: Any) -> np.ndarray:
-    """A leaf in float64; nothing where only its shape was to compare."""
+    """Return a leaf in float64; an empty array if only its shape is compared."""
     if isinstance(leaf, jax.ShapeDtypeStruct):
         return np.zeros(0)
     return np.asarray(leaf).astype(np.float64)
@@ -119,7 +119,7 @@ def _numbers(leaf: Any) -> np.ndarray:
 def _worst_entry(
     name: str, comparison: Comparison, leaf: str, a: np.ndarray, e: np.ndarray, least
 ) -> LeafError:
-    """The largest error of one leaf, relative to its largest entry or to ``least``."""
+    """Return the largest error of one leaf, relative to its largest entry."""
     difference = np.abs(a - e)
     difference = np.where(np.isnan(difference), np.inf, difference)
     if not difference.size:

@@ -1,4 +1,4 @@
-"""What ``check_cell`` checks of whole sequences: values, gradients, masks, resets."""
+"""Properties of whole sequences: values, gradients, masks and resets."""
 
 import functools
 import itertools
@@ -86,7 +86,7 @@ def _pull_steps(
 def _loop(
     problem: Problem, xs: Any, state: Any, mask: Any, resets: Any, reverse: bool
 ) -> tuple[Any, ...]:
-    """Values and gradients of the loop that :func:`jaxrnn.unroll` equals.
+    """Compute values and gradients by the loop that :func:`jaxrnn.unroll` equals.
 
     JAX differentiates single steps of single batch entries. Nothing is shared with the
     scan of the engine.
@@ -140,7 +140,7 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
 
 
 def streaming(problem: Problem) -> Iterator[Comparison]:
-    """One step at a time, in chunks, or all at once; with any batch dimensions."""
+    """A run one step at a time, in chunks, or all at once gives the same."""
     yield from _against_loop(problem, mask=False, resets=False)
     unroll_fn = functools.partial(problem.unroll_fn, problem.cell)
 
@@ -202,7 +202,7 @@ def resets(problem: Problem) -> Iterator[Comparison]:
 
 
 def masks_and_resets(problem: Problem) -> Iterator[Comparison]:
-    """Both at once."""
+    """Masks and resets work together."""
     yield from _against_loop(problem, mask=True, resets=True)
 
 
@@ -248,14 +248,14 @@ def associative(problem: Problem) -> Iterator[Comparison]:
 
 
 def _loss(problem: Problem, flags: dict[str, Any], point: Any) -> Array:
-    """The number whose gradient has the problem's cotangents."""
+    """Return the loss whose gradient has the cotangents of the problem."""
     values = problem.unroll_fn(problem.cell, *point, **flags)
     products = jax.tree.map(jnp.vdot, values, (problem.dstate, problem.dys))
     return jnp.stack(jax.tree.leaves(products)).sum()
 
 
 def _along_random_directions(loss: Callable, point: Any, seed: int) -> Any:
-    """Derivatives along one direction in each leaf: by JAX, and by differences."""
+    """Compute derivatives along one direction in each leaf, in two ways."""
     leaves, treedef = jax.tree.flatten(random_like(np.random.default_rng(seed), point))
     directions = [
         jax.tree.unflatten(
@@ -275,7 +275,7 @@ def _close(got: Any, expected: Any) -> bool:
 
 
 def finite_differences(problem: Problem) -> Iterator[Comparison]:
-    """Derivatives along a random direction in each leaf, without derivatives."""
+    """Gradients agree with central differences along random directions."""
     point = (problem.params, problem.xs, problem.state)
     for flagged, reverse, options in (
         (False, False, "forward"),

@@ -1,4 +1,4 @@
-"""What ``check_cell`` checks of a cell and its adjoint, one step at a time."""
+"""Properties of a cell and its adjoint, one step at a time."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,7 +22,7 @@ from ._problem import STEP, Comparison, Problem, compare_all, quick_jit, random_
 
 
 def adjoint_of(problem: Problem) -> Adjoint:
-    """The adjoint that a property which needs one is given."""
+    """Return the adjoint of a problem's cell, which the property requires."""
     assert problem.cell.adjoint is not None
     return problem.cell.adjoint
 
@@ -41,7 +41,7 @@ def _in_float64(tree: Any) -> Any:
 
 
 def contract(problem: Problem) -> Iterator[Comparison]:
-    """Structures, shapes and dtypes."""
+    """All functions return the structures, shapes and dtypes of the contract."""
     cell, steps = problem.cell, batch_shape(problem.cell, problem.xs)
     batch = steps[1:]
     params = jax.eval_shape(
@@ -64,7 +64,7 @@ def contract(problem: Problem) -> Iterator[Comparison]:
 
 
 def batch_rows(problem: Problem) -> Iterator[Comparison]:
-    """A step of a batch is a step of each row."""
+    """A step of a batch is a step of each batch entry."""
     cell, params, x = problem.cell, problem.params, problem.xs[0]
 
     def step(state, x):
@@ -79,12 +79,12 @@ def batch_rows(problem: Problem) -> Iterator[Comparison]:
 
 
 def _each_step(fn: Callable[..., Any], params: Params, *steps: Any) -> Any:
-    """``fn(params, ...)`` for each of T steps on its own."""
+    """Compute ``fn(params, ...)`` for each of T steps on its own."""
     return jax.vmap(lambda *step: fn(params, *step))(*steps)
 
 
 def _states_and_inputs(problem: Problem, params: Params) -> tuple[State, Array]:
-    """States that enter T steps, and their projected inputs."""
+    """Return states that enter T steps, and their projected inputs."""
     inputs = Inputs(problem.xs, problem.state, problem.state, mask=None, resets=None)
     run = Run(problem.cell, reverse=False)
     states, _, _ = entering_states(run, problem.params, inputs)
@@ -194,7 +194,7 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
 
 
 def _dropped_inside(cell: Cell) -> dict[str, Cell]:
-    """The cell with each kind of dropout in its step that its adjoint allows."""
+    """Wrap a cell by each kind of dropout in the step that its adjoint allows."""
     wrapped = {}
     if takes(cell, recurrent_dot=dot):
         wrapped["recurrent dropout"] = recurrent_dropout(cell, 0.4)
@@ -209,7 +209,7 @@ def allows_dropout(cell: Cell) -> bool:
 
 
 def _as_constant(cell: Cell, noise_size: int) -> Cell:
-    """The cell with a step that gives its noise no gradient, as the adjoint does."""
+    """Stop the gradient of the noise in a cell's step, as the adjoint does."""
 
     def step(params, state, a_x):
         a_x, noise = a_x[..., :-noise_size], a_x[..., -noise_size:]

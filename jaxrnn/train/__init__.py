@@ -1,4 +1,4 @@
-"""Training: a state, a jitted update, and a loop that watches over both."""
+"""Training: the state, the jitted update, and the loop around them."""
 
 from ._fit import Best as Best
 from ._fit import FitResult as FitResult

@@ -1,4 +1,4 @@
-"""The training loop, which watches over updates and stops early."""
+"""The training loop, with validation, early stopping and interrupts."""
 
 import contextlib
 import functools
@@ -23,7 +23,7 @@ from ._update import Batch, Metrics, TrainState, Update, copy
 def default_optimizer(
     learning_rate: optax.ScalarOrSchedule = 1e-3, *, max_norm: float = 1.0
 ) -> optax.GradientTransformation:
-    """Adam after clipping the gradient to a global norm.
+    """Make the optimiser Adam, after clipping the gradient to a global norm.
 
     Args:
         learning_rate: a number above 0, or an Optax schedule.
@@ -48,14 +48,14 @@ def default_optimizer(
 
 
 class History(NamedTuple):
-    """What was measured, as arrays to plot against ``["step"]``."""
+    """Metrics of a run, as arrays to plot against ``["step"]``."""
 
     train: dict[str, np.ndarray]
     validation: dict[str, np.ndarray]
 
 
 class Best(NamedTuple):
-    """The parameters of the lowest finite validation loss so far: a pytree."""
+    """Parameters of the lowest finite validation loss so far."""
 
     params: Params
     loss: float = math.inf
@@ -63,7 +63,7 @@ class Best(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """What :func:`fit` returns."""
+    """Result of :func:`fit`."""
 
     state: TrainState  # after the last good step
     best: Best  # to go on from: fit(..., best=result.best)
@@ -72,7 +72,7 @@ class FitResult(NamedTuple):
 
     @property
     def best_params(self) -> Params:
-        """Those of the lowest finite validation loss, see :func:`fit`."""
+        """Return the parameters of the lowest finite validation loss."""
         return self.best.params
 
 
@@ -235,7 +235,7 @@ def _check_run(update: Any, state: Any, batches: Any, best: Any) -> None:
 
 
 def _refused(row: Metrics, not_counted: bool) -> str:
-    """Why a step was not taken; empty if it was."""
+    """Say why a step was refused; empty if it was taken."""
     loss, norm = row["loss"], row.get("grad_norm")
     if not all(map(math.isfinite, (loss, norm or 0.0))):
         return f"loss {loss}, gradient norm {norm}"
@@ -251,7 +251,7 @@ _END = object()
 
 
 def _next(batches: Iterator[Batch], interrupted: threading.Event) -> Batch:
-    """The next batch; an interrupt that an iterator raises itself ends them."""
+    """Return the next batch; an interrupt inside the iterator ends the batches."""
     try:
         return next(batches, _END)
     except KeyboardInterrupt:

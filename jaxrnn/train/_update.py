@@ -1,4 +1,4 @@
-"""The state of a training run, and the jitted update of it."""
+"""The state of a training run and its jitted update."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ Metrics = dict[str, Any]
 
 
 class TrainState(NamedTuple):
-    """Everything that an update changes: a pytree of arrays."""
+    """State of a training run: everything that an update changes."""
 
     params: Params
     opt_state: optax.OptState
@@ -29,7 +29,7 @@ class TrainState(NamedTuple):
 
 
 class LossFn(Protocol):
-    """What :func:`make_update` minimises."""
+    """Loss function that :func:`make_update` minimises."""
 
     def __call__(
         self, params: Params, batch: Batch, key: Key
@@ -42,7 +42,7 @@ Update = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def check_optimizer(optimizer: Any) -> None:
-    """Check that ``optimizer`` has what Optax gives a transformation."""
+    """Check that ``optimizer`` is a gradient transformation of Optax."""
     if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
         raise TypeError(
             "optimizer must be an Optax transformation, as optax.adam(1e-3) makes, got "
@@ -64,7 +64,7 @@ def check_trainable(params: Params) -> None:
 def init(
     params: Params, optimizer: optax.GradientTransformation, key: Key
 ) -> TrainState:
-    """The state before the first update.
+    """Make the state before the first update.
 
     Args:
         params: initial parameters; copied, as the first update donates the state.
@@ -90,24 +90,24 @@ def init(
 
 
 def copy(tree: Params) -> Params:
-    """A pytree of new arrays, which survive when the old ones are donated."""
+    """Copy all arrays of a pytree, so that they survive a donation."""
     return jax.tree.map(jnp.array, tree)
 
 
 class EvaluateFn(Protocol):
-    """What an update evaluates, and differentiates."""
+    """Function that an update evaluates and differentiates."""
 
     def __call__(
         self, params: Params, state: Any, batch: Batch, key: Key
     ) -> tuple[Array, tuple[Metrics, dict[str, Any]]]:
-        """Return ``(loss, (metrics, changes))``, changes being of other fields."""
+        """Return ``(loss, (metrics, changes))``, changes for other fields."""
         ...
 
 
 def make_update(
     loss_fn: LossFn, optimizer: optax.GradientTransformation, *, donate: bool = True
 ) -> Update:
-    """Make one step of training, jitted, that donates the state it is given.
+    """Make the jitted function of one training step, which donates its state.
 
     The old state's buffers are reused for the new one, so keep no reference to it, or
     pass ``donate=False``, which needs memory for both. A
@@ -146,7 +146,7 @@ def make_update(
 
 
 def loss_and_metrics(out: Any) -> tuple[Array, Metrics]:
-    """What a loss function returned, checked: a scalar loss and scalar metrics."""
+    """Check the result of a loss function; return scalar loss and scalar metrics."""
     parts = out if isinstance(out, tuple) else (out, {})
     if (
         len(parts) != 2
@@ -175,7 +175,7 @@ def _is_scalar(value: Any) -> bool:
 def update_by(
     evaluate: EvaluateFn, optimizer: optax.GradientTransformation, donate: bool = True
 ) -> Callable[[Any, Batch], tuple[Any, Metrics]]:
-    """An update of any state that has the fields of :class:`TrainState`."""
+    """Make an update of any state that has the fields of :class:`TrainState`."""
     check_optimizer(optimizer)
     transform = optax.with_extra_args_support(optimizer)
     taken = _extra_arguments(transform.update)
@@ -229,7 +229,7 @@ def update_by(
 
 
 def _extra_arguments(update: Callable[..., Any]) -> list[str]:
-    """What an optimiser takes beside gradients, state and parameters.
+    """Return the names of further arguments that an optimiser takes.
 
     One that takes anything hands it on, to line searches for instance, which know three
     of the names. One that lists its arguments gets those.
@@ -243,7 +243,7 @@ def _extra_arguments(update: Callable[..., Any]) -> list[str]:
 
 
 def _stays_finite(old: Any, new: Any) -> Array:
-    """Whether all that was finite still is; some optimisers begin with infinity."""
+    """Test whether all values that were finite still are."""
 
     def stays(old, new):
         if not jnp.issubdtype(jnp.result_type(new), jnp.inexact):
