@@ -14,14 +14,14 @@ class Batch(NamedTuple):
 
     xs: NDArray[Any]  # (T, B, ...), zero where masked
     mask: NDArray[np.bool_]  # (T, B)
-    rows: NDArray[np.int64]  # (B,), which sequences they are; their number: none
-    counts: NDArray[np.bool_]  # (B,), False where a row only fills up the batch
+    rows: NDArray[np.int64]  # (B,), index of each sequence; N where it is a filler
+    counts: NDArray[np.bool_]  # (B,), False where an entry only fills up the batch
 
     def of_rows(self, values: ArrayLike) -> NDArray[Any]:
         """Pick the entries ``(B, ...)`` of ``values (N, ...)``, such as labels.
 
-        A row that only fills up gets the first entry: leave it out of the loss, by
-        ``mask=batch.counts`` where there is one label for each sequence.
+        A batch entry that only fills up the batch gets the first of the values. Leave
+        it out of the loss: with one label for each sequence, by ``mask=batch.counts``.
         """
         return np.asarray(values)[np.where(self.counts, self.rows, 0)]
 
@@ -32,15 +32,15 @@ def pad(
     """Pad sequences of several lengths to one array; return it with its mask.
 
     Args:
-        sequences: at least one, each ``(T_i, ...)``; a length may be 0.
-        num_steps: T; None takes the longest.
+        sequences: list of at least one array ``(T_i, ...)``; a length may be 0.
+        num_steps: T, the padded length; None takes the largest length.
 
     Returns:
         ``(xs, mask)`` of shapes ``(T, B, ...)``, zero where masked, and ``(T, B)``.
 
     Raises:
-        ValueError: there are no sequences; one is longer than ``num_steps``; or they
-            differ in more than their lengths.
+        ValueError: the list is empty, a sequence is longer than ``num_steps``, or the
+            sequences differ in more than their lengths.
 
     >>> xs, mask = pad([[1, 2, 3], [4]])
     >>> xs.T.tolist(), mask.sum(0).tolist()
@@ -68,7 +68,7 @@ def _arrays(sequences: Sequence[ArrayLike]) -> list[NDArray[Any]]:
         )
     arrays = [np.asarray(each) for each in sequences]
     if not arrays:
-        raise ValueError("sequences must have at least one sequence, got none")
+        raise ValueError("sequences must have at least one sequence, got an empty list")
     # An empty list has no dtype of its own.
     full = [array for array in arrays if array.size] or arrays
     dtype = np.result_type(*full)
@@ -94,20 +94,21 @@ def bucketed_batches(
 ) -> Iterator[Batch]:
     """Batch every sequence once, grouped by length (bucketing).
 
-    The lengths are cut into buckets of about as many sequences, and every batch of a
-    bucket has the length of its longest: so little is padding, and there are at most
-    ``num_buckets`` shapes to compile for. The last batch of a bucket is filled up with
-    rows that are masked, and that do not count.
+    Sequences are sorted by length and cut into buckets of about equal size. Every batch
+    of a bucket is padded to the longest sequence of that bucket. This keeps padding
+    small, and there are at most ``num_buckets`` shapes to compile for. The last batch
+    of a bucket is filled up with masked entries, which do not count.
 
     Args:
-        sequences: at least one, each ``(T_i, ...)``.
-        batch_size: B, rows of a batch.
-        num_buckets: how many lengths there may be, at most.
-        seed: shuffle by it, within buckets and the batches of all; the same seed gives
-            the same order: take another for each epoch. None: in order of length.
+        sequences: list of at least one array ``(T_i, ...)``.
+        batch_size: B, entries of a batch.
+        num_buckets: largest number of different padded lengths.
+        seed: seed of a shuffle of the sequences in each bucket and of all batches. The
+            same seed gives the same order, so use another one for each epoch. None
+            keeps the order of lengths.
 
     Returns:
-        An iterator over :class:`Batch`. Targets are found by ``of_rows``.
+        An iterator over :class:`Batch`. :meth:`Batch.of_rows` picks the targets.
 
     Raises:
         ValueError: there are no sequences, or they differ in more than their lengths,

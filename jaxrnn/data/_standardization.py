@@ -10,28 +10,28 @@ class Statistics(NamedTuple):
     """Mean and deviation of each feature, for :func:`standardize`, in float64."""
 
     mean: NDArray[Any]  # (F,)
-    deviation: NDArray[Any]  # (F,), the standard deviation; 1 of what is constant
+    deviation: NDArray[Any]  # (F,), standard deviation; 1 for a constant feature
 
 
 def statistics(xs: ArrayLike, mask: ArrayLike | None = None) -> Statistics:
     """Compute mean and standard deviation of each feature of the training data.
 
     Args:
-        xs: ``(..., F)``; a series ``(N,)`` is one feature.
-        mask: bool ``(...)``, or of the shape of ``xs`` where single features are
-            missing; what is False does not count.
+        xs: ``(..., F)``; a series ``(N,)`` has one feature.
+        mask: bool ``(...)``, or of the shape of ``xs`` if single features are missing.
+            Entries where it is False do not count.
 
     Returns:
-        A :class:`Statistics`, a pytree: ``checkpoint.save_state`` keeps it beside the
-        parameters. Sums are in float64, whatever the dtype of ``xs``. A feature that is
-        constant, up to rounding, has the deviation 1.
+        A :class:`Statistics`, a pytree, so ``checkpoint.save_state`` can keep it beside
+        the parameters. Sums are in float64 for every dtype of ``xs``. A feature that is
+        constant, up to rounding, has deviation 1.
 
     Raises:
-        ValueError: of some feature nothing counts; something that counts is not finite;
-            or ``mask`` has another shape.
-        TypeError: ``xs`` are no real numbers, or ``mask`` is not boolean.
+        ValueError: a feature has no entry that counts, an entry that counts is not
+            finite, or ``mask`` has another shape.
+        TypeError: ``xs`` does not hold real numbers, or ``mask`` is not boolean.
 
-    Differs from scikit-learn's StandardScaler: leading axes and masks are welcome.
+    Differs from scikit-learn's ``StandardScaler`` in taking leading axes and masks.
 
     >>> learned = statistics([[1.0], [3.0]])
     >>> standardize(learned, [[1.0], [3.0], [5.0]]).tolist()
@@ -53,8 +53,8 @@ def statistics(xs: ArrayLike, mask: ArrayLike | None = None) -> Statistics:
     count = counted.sum(axis=0)
     if not count.all():
         raise ValueError(
-            "xs must have at least one step that counts of each feature, got none of "
-            f"feature {int(count.argmin())}"
+            "xs must have at least one step that counts for each feature, got none "
+            f"for feature {int(count.argmin())}"
         )
     mean = np.where(counted, rows, 0).sum(axis=0) / count
     errors = np.where(counted, rows - mean, 0)
@@ -94,12 +94,13 @@ def standardize(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
         xs: ``(..., F)``; also ``(N,)`` if F is 1.
 
     Returns:
-        Of the shape of ``xs``, computed in float64 and returned in the dtype of ``xs``;
-        in float64 if those are integers.
+        Values of the shape and dtype of ``xs``, computed in float64; float64 if ``xs``
+        holds integers.
 
     Raises:
-        ValueError: ``xs`` have another number of features.
-        TypeError: ``xs`` are no real numbers, or ``learned`` is no :class:`Statistics`.
+        ValueError: ``xs`` has another number of features.
+        TypeError: ``xs`` does not hold real numbers, or ``learned`` is not a
+            :class:`Statistics`.
     """
     values = _features(learned, xs)
     return _like(values, (values.astype(np.float64) - learned.mean) / learned.deviation)
@@ -110,14 +111,16 @@ def restore(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
 
     Args:
         learned: from :func:`statistics`.
-        xs: ``(..., F)``, predictions say; also ``(N,)`` if F is 1.
+        xs: ``(..., F)``, for instance predictions; also ``(N,)`` if F is 1.
 
     Returns:
-        Of the shape of ``xs``, in the unit of the data; dtypes as of ``standardize``.
+        Values of the shape of ``xs`` in the unit of the data, in the dtype that
+        :func:`standardize` would return.
 
     Raises:
-        ValueError: ``xs`` have another number of features.
-        TypeError: ``xs`` are no real numbers, or ``learned`` is no :class:`Statistics`.
+        ValueError: ``xs`` has another number of features.
+        TypeError: ``xs`` does not hold real numbers, or ``learned`` is not a
+            :class:`Statistics`.
     """
     values = _features(learned, xs)
     return _like(values, values.astype(np.float64) * learned.deviation + learned.mean)
@@ -126,7 +129,7 @@ def restore(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
 def _features(learned: Statistics, xs: ArrayLike) -> NDArray[Any]:
     if not isinstance(learned, Statistics):
         raise TypeError(
-            f"learned must be what statistics returns, got {type(learned).__name__}"
+            f"learned must be the result of statistics, got {type(learned).__name__}"
         )
     values, count = _real("xs", xs), np.size(learned.mean)
     if values.shape[-1:] != (count,) and not (count == 1 and values.ndim <= 1):

@@ -19,20 +19,22 @@ class Vocabulary(NamedTuple):
     """Tokens; the id of a token is its index."""
 
     symbols: tuple[str, ...]
-    unknown: str | None  # one of them, that stands for all others; None: none does
+    unknown: str | None  # out-of-vocabulary token, one of `symbols`; None: an error
 
 
 def split_words(text: str) -> list[str]:
     """Split a text into words and punctuation marks.
 
-    A letter keeps the marks that stand above, below or behind it: vowel signs, accents
-    that are characters of their own.
+    A letter keeps its combining marks, such as vowel signs and separate accents.
 
     Args:
-        text: any; white space separates and is left out.
+        text: any string. White space separates words and is left out.
 
     Returns:
-        The words, for :func:`make_vocabulary` and :func:`encode`.
+        A list of tokens, for :func:`make_vocabulary` and :func:`encode`.
+
+    Raises:
+        TypeError: ``text`` is not a string.
 
     >>> split_words("The cat's mat, 2 m.")
     ['The', "cat's", 'mat', ',', '2', 'm', '.']
@@ -58,7 +60,9 @@ def _combines(char: str) -> bool:
 def _strings(name: str, tokens: Any) -> list[str]:
     """Return tokens as a list, checked to be strings."""
     if not isinstance(tokens, Iterable):
-        raise TypeError(f"{name} must be a text or symbols, got {tokens!r:.80}")
+        raise TypeError(
+            f"{name} must be a text or a list of tokens, got {tokens!r:.80}"
+        )
     symbols = list(tokens)
     for index, symbol in enumerate(symbols):
         if not isinstance(symbol, str):
@@ -76,19 +80,21 @@ def make_vocabulary(
     """Make the vocabulary of a text, the most frequent token first.
 
     Args:
-        tokens: a text, whose characters are then the symbols, or symbols: words, say.
-        size: keep this many at most, the others included; None: all.
-        special: symbols that come first, in this order, whether they occur or not: for
-            padding, for the beginning and the end.
-        unknown: a symbol for what is not in the vocabulary; it comes before them all.
-            None: such a symbol is an error.
+        tokens: a text, whose characters become the tokens, or a list of tokens, such as
+            words.
+        size: largest number of tokens to keep, special ones included; None keeps all.
+        special: tokens that come first, in this order, whether they occur or not, for
+            instance for padding, beginning and end.
+        unknown: the out-of-vocabulary token, which gets id 0. With None, encoding an
+            unknown token is an error.
 
     Returns:
-        A :class:`Vocabulary`; symbols that are as frequent are in alphabetical order.
+        A :class:`Vocabulary`. Tokens of equal frequency are in alphabetical order.
 
     Raises:
-        ValueError: there are no symbols; or ``size`` is too small for the special ones.
-        TypeError: ``size`` is not an int, or a symbol is not a string.
+        ValueError: there are no tokens, or ``size`` is smaller than the number of
+            special tokens.
+        TypeError: ``size`` is not an int, or a token is not a string.
     """
     tokens = _strings("tokens", tokens)
     _strings("special", [*special, *([] if unknown is None else [unknown])])
@@ -96,7 +102,7 @@ def make_vocabulary(
     counts = collections.Counter(tokens)
     found = sorted(counts.keys() - set(first), key=lambda each: (-counts[each], each))
     if not first and not found:
-        raise ValueError("tokens must have at least one symbol, got none")
+        raise ValueError("tokens must have at least one token, got an empty sequence")
     symbols = [*first, *found]
     if size is not None:
         symbols = symbols[: check_size("size", size, least=max(len(first), 1))]
@@ -108,12 +114,15 @@ def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
 
     Args:
         vocabulary: from :func:`make_vocabulary`.
-        tokens: a text, for a vocabulary of characters, or symbols.
+        tokens: a text, for a vocabulary of characters, or a list of tokens.
+
+    Returns:
+        Token ids, int32 ``(T,)``.
 
     Raises:
-        ValueError: a symbol is not in the vocabulary, which has none for unknown ones;
-            or a text is given to a vocabulary of words.
-        TypeError: a symbol is not a string.
+        ValueError: a token is out of vocabulary and the vocabulary has no token for
+            that, or a text is given to a vocabulary of words.
+        TypeError: a token is not a string.
     """
     check_type("vocabulary", vocabulary, Vocabulary)
     numbers = {symbol: number for number, symbol in enumerate(vocabulary.symbols)}
@@ -123,7 +132,7 @@ def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
     ]
     if isinstance(tokens, str) and len(words) > len(numbers) // 2:
         raise ValueError(
-            "tokens must be the symbols of this vocabulary, words as "
+            "tokens must be tokens of this vocabulary, words such as "
             f"{words[0]!r}, got the text {tokens[:40]!r}: split it first, as "
             "split_words does"
         )
@@ -132,8 +141,8 @@ def encode(vocabulary: Vocabulary, tokens: Iterable[str]) -> NDArray[np.int32]:
         others = sorted(set(symbols) - numbers.keys())
         if others:
             raise ValueError(
-                f"tokens must be in the vocabulary of {len(numbers)} symbols, which "
-                f"has none for others, got {', '.join(map(repr, others[:10]))}"
+                f"tokens must be in the vocabulary of {len(numbers)} tokens, which has "
+                f"no unknown token, got {', '.join(map(repr, others[:10]))}"
             )
         return np.array([numbers[symbol] for symbol in symbols], np.int32)
     other = numbers[vocabulary.unknown]
@@ -145,14 +154,14 @@ def decode(vocabulary: Vocabulary, numbers: ArrayLike) -> list[str]:
 
     Args:
         vocabulary: from :func:`make_vocabulary`.
-        numbers: integers ``(T,)``.
+        numbers: token ids, integers ``(T,)``.
 
     Returns:
-        A list of T strings.
+        A list of T tokens.
 
     Raises:
-        ValueError: a number is outside the vocabulary, or they have more than one axis.
-        TypeError: they are not integers.
+        ValueError: an id is outside the vocabulary, or there is not exactly one axis.
+        TypeError: the ids are not integers.
     """
     check_type("vocabulary", vocabulary, Vocabulary)
     array = np.asarray(numbers)
@@ -192,7 +201,7 @@ def vocabulary_from_json(text: str) -> Vocabulary:
         A :class:`Vocabulary`.
 
     Raises:
-        ValueError: it did not write this.
+        ValueError: ``text`` is not the output of :func:`vocabulary_to_json`.
     """
     try:
         fields = json.loads(text)
@@ -201,8 +210,12 @@ def vocabulary_from_json(text: str) -> Vocabulary:
         vocabulary = Vocabulary(tuple(fields["symbols"]), fields["unknown"])
         sound = all(isinstance(symbol, str) for symbol in vocabulary.symbols)
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"text must be of vocabulary_to_json, got {error}") from error
+        raise ValueError(
+            f"text must be the output of vocabulary_to_json, got {error}"
+        ) from error
     known = vocabulary.unknown is None or vocabulary.unknown in vocabulary.symbols
     if not (sound and known):
-        raise ValueError(f"text must be of vocabulary_to_json, got {text[:80]!r}")
+        raise ValueError(
+            f"text must be the output of vocabulary_to_json, got {text[:80]!r}"
+        )
     return vocabulary

@@ -16,16 +16,16 @@ def windows(
 
     Args:
         series: ``(N, ...)``.
-        num_steps: T, steps of a stretch.
-        horizon: steps that come next.
-        stride: steps from one stretch to the next.
+        num_steps: T, length of a window.
+        horizon: number of steps after a window that are its targets.
+        stride: steps from the start of one window to the start of the next.
 
     Returns:
-        ``(xs, targets)`` of shapes ``(T, W, ...)`` and ``(horizon, W, ...)``: W
-        stretches side by side, views of the series.
+        ``(xs, targets)`` of shapes ``(T, W, ...)`` and ``(horizon, W, ...)`` for W
+        windows. Both are views of the series.
 
     Raises:
-        ValueError: the series is too short for one, or a size is below 1.
+        ValueError: the series is too short for one window, or a size is below 1.
         TypeError: a size is not an int.
 
     >>> xs, targets = windows(np.arange(5), 3)
@@ -51,8 +51,8 @@ class Windows(NamedTuple):
 
     xs: NDArray[Any]  # (T, W, ...)
     targets: NDArray[Any]  # (horizon, W, ...)
-    series: NDArray[Any]  # (W,), which of the series a stretch is of
-    starts: NDArray[Any]  # (W,), the step at which it begins
+    series: NDArray[Any]  # (W,), index of the series that a window is cut from
+    starts: NDArray[Any]  # (W,), the step of the series at which a window starts
 
 
 def windows_of_many(
@@ -66,20 +66,21 @@ def windows_of_many(
     """Cut all sliding windows of several series that have no gap.
 
     Args:
-        all_series: each ``(N_i, ...)``; those too short for a stretch have none.
-        num_steps: T, steps of a stretch.
-        horizon: steps that come next.
-        stride: steps from one stretch of a series to the next.
-        valid: for each series bool ``(N_i,)``, False where it has a gap: no stretch and
-            no target lies over one. None: where a floating series has a NaN.
+        all_series: list of arrays ``(N_i, ...)``. A series that is too short for a
+            window is left out.
+        num_steps: T, length of a window.
+        horizon: number of steps after a window that are its targets.
+        stride: steps from the start of one window to the start of the next.
+        valid: for each series bool ``(N_i,)``, False at gaps: no window and no target
+            contains one. None takes NaN in a floating series as a gap.
 
     Returns:
-        :class:`Windows`.
+        A :class:`Windows`.
 
     Raises:
-        ValueError: no series has a stretch, series or flags differ in more than their
-            lengths, or a size is below 1.
-        TypeError: a size is not an int, or ``valid`` not boolean.
+        ValueError: no series has a window, the series or flags differ in more than
+            their lengths, or a size is below 1.
+        TypeError: a size is not an int, or ``valid`` is not boolean.
 
     >>> found = windows_of_many([[1.0, 2.0, np.nan, 3.0, 4.0, 5.0], [6.0, 7.0]], 1)
     >>> found.xs.tolist(), found.targets.tolist()
@@ -123,8 +124,8 @@ def windows_of_many(
         starts.append(chosen)
     if not any(map(len, pieces)):
         raise ValueError(
-            f"all_series must have num_steps + horizon = {length} steps without a gap "
-            "somewhere, got none"
+            f"all_series must have num_steps + horizon = {length} steps in a row "
+            "without a gap in at least one series, got no such steps"
         )
     together = np.moveaxis(np.concatenate(pieces), 1, 0)
     return Windows(
@@ -147,16 +148,16 @@ def random_windows(
     """Draw batches of windows that start at random, endlessly.
 
     Args:
-        series: ``(N, ...)``: tokens of a text, say.
-        num_steps: T.
-        batch_size: B.
-        seed: the same seed gives the same batches.
+        series: ``(N, ...)``, for instance the token ids of a text.
+        num_steps: T, length of a window.
+        batch_size: B, windows of a batch.
+        seed: seed of the random starts.
 
     Returns:
         An iterator over arrays ``(T, B, ...)``.
 
     Raises:
-        ValueError: the series is too short for one, or a size is below 1.
+        ValueError: the series is too short for one window, or a size is below 1.
         TypeError: a size is not an int.
     """
     values = np.asarray(series)

@@ -20,8 +20,8 @@ class Hypotheses(NamedTuple):
     """Sequences that :func:`beam_search` found, the best of each batch entry first."""
 
     tokens: Array  # int (num_steps, *B, K), filled up with ``end``
-    scores: Array  # (*B, K), log-probability over length penalty; -inf: there is none
-    lengths: Array  # int (*B, K), with the end symbol; 0: there is none
+    scores: Array  # (*B, K), log-probability over length penalty; -inf if unused
+    lengths: Array  # int (*B, K), with the end token; 0 if unused
 
 
 class _Beams(NamedTuple):
@@ -46,34 +46,35 @@ def beam_search(
 ) -> Hypotheses:
     """Continue a prompt by the most probable sequences of tokens under a layer.
 
-    At each step the K most probable continuations go on. Among them, those that end are
-    put aside; the final choice is between these and what is open after ``num_steps``.
-    A beam of 1 without length penalty is greedy; one that holds all sequences there are
-    finds the best of all.
+    At each step the K most probable continuations go on. Continuations that end are put
+    aside, and the final choice is between these and the sequences that are open after
+    ``num_steps``. A beam of 1 without length penalty is greedy decoding. A beam that
+    holds all possible sequences finds the most probable one.
+
+    The search stops when no open sequence can win any more. To jit it, close over all
+    arguments except ``params``, ``prompt``, ``state`` and ``mask``.
 
     Args:
-        layer: anything that can be stepped, from symbols to logits.
-        params: its parameters.
-        prompt: symbols ``(T, *B)``, at least one step.
-        num_steps: the largest length, at least 1.
+        layer: a layer that can be stepped, from token ids to logits.
+        params: parameters of the layer.
+        prompt: token ids ``(T, *B)``, at least one step.
+        num_steps: largest length of a sequence, at least 1.
         beam_size: K. It may be larger than the vocabulary.
-        end: the symbol that ends a sequence; None: all have ``num_steps``.
+        end: token id that ends a sequence; None lets all have ``num_steps`` tokens.
         length_penalty: alpha; a log-probability is divided by
-            ``((5 + length) / 6) ** alpha``. At 0 short sequences are preferred, as each
-            symbol makes one less probable; 0.6 to 1 is usual.
+            ``((5 + length) / 6) ** alpha``. With 0 short sequences are preferred, since
+            each token makes a sequence less probable; 0.6 to 1 is usual.
         state: state before the prompt.
         mask: bool ``(T, *B)`` for prompts of several lengths, padded on either side.
 
     Returns:
-        :class:`Hypotheses`, K for each row. Jit it with all but ``params``, ``prompt``,
-        ``state`` and ``mask`` closed over. The search stops when no open sequence can
-        be chosen any more. A row that met logits that are NaN has the tokens -1 and
-        scores that are NaN.
+        :class:`Hypotheses`, K for each batch entry. A batch entry that met a NaN logit
+        has tokens -1 and scores NaN.
 
     Raises:
         ValueError: the layer cannot be stepped, the prompt is empty, a size is below 1,
-            or, while tracing, ``end`` is outside the vocabulary.
-        TypeError: the prompt is not of integers.
+            or, while tracing, ``end`` is out of vocabulary.
+        TypeError: the prompt does not hold integers.
 
     References:
         Wu et al., Google's neural machine translation system, 2016 (length penalty,
@@ -100,7 +101,7 @@ def beam_search(
         )
     state, ys = layer.apply(params, prompt, state, mask=mask)
     if end is not None:
-        end = check_class("end", end, ys.shape[-1], "symbols of the layer")
+        end = check_class("end", end, ys.shape[-1], "tokens of the layer")
     mask = None if mask is None else jnp.asarray(mask)
     options = (
         num_steps,

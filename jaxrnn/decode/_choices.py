@@ -14,7 +14,7 @@ from .._options import check_number, check_size
 from .._typing import Array, Key
 
 Choose: TypeAlias = Callable[[Key, Array], Array]
-"""``(key, y (*B, O)) -> x (*B, ...)``: the next input, given an output."""
+"""Function ``(key, y (*B, O)) -> x (*B, ...)`` of an output to the next input."""
 
 
 def greedy(key: Key, logits: Array) -> Array:
@@ -25,7 +25,7 @@ def greedy(key: Key, logits: Array) -> Array:
         logits: ``(*B, V)``.
 
     Returns:
-        Integers ``(*B)``; -1, which no symbol is, where a logit is NaN.
+        Token ids ``(*B)``; -1, which is no token, where a logit is NaN.
     """
     return most_probable(logits)
 
@@ -39,19 +39,20 @@ def sampling(
     """Make a function that draws tokens from ``softmax(logits / temperature)``.
 
     Args:
-        temperature: above 0; towards 0 sampling becomes :func:`greedy`.
-        top_k: draw among the k most probable symbols only; None among all.
-        top_p: draw among the fewest of these that have at least this probability
-            together, the nucleus; None among all.
+        temperature: number above 0; the lower, the nearer to :func:`greedy`.
+        top_k: number of most probable tokens to draw from; None draws from all.
+        top_p: probability of the nucleus, the fewest most probable tokens that together
+            have at least this probability, to draw from; None draws from all.
 
     Returns:
-        A function for ``choose`` of :func:`generate`. Where a logit is NaN it gives -1,
-        which no symbol is.
+        A function for ``choose`` of :func:`generate`. Where a logit is NaN it returns
+        -1, which is no token.
 
     Raises:
-        ValueError: ``temperature`` is not above 0, ``top_p`` not above 0 and at most 1,
-            ``top_k`` is below 1, or, while tracing, above the number of symbols.
-        TypeError: ``temperature`` or ``top_p`` is not a number, ``top_k`` not an int.
+        ValueError: ``temperature`` is not above 0, ``top_p`` is not above 0 and at most
+            1, ``top_k`` is below 1, or, while tracing, above the vocabulary size.
+        TypeError: ``temperature`` or ``top_p`` is not a number, or ``top_k`` is not an
+            int.
 
     References:
         Fan, Lewis and Dauphin, Hierarchical neural story generation, 2018 (top k).
@@ -65,7 +66,7 @@ def sampling(
     if not temperature > 0:
         raise ValueError(
             f"temperature must be above 0, got {temperature}: for the "
-            "most probable symbol use jaxrnn.decode.greedy"
+            "most probable token use jaxrnn.decode.greedy"
         )
     if top_k is not None:
         top_k = check_size("top_k", top_k)
@@ -84,8 +85,8 @@ class Sampling:
     top_p: float | None
 
     def __call__(self, key: Key, logits: Array) -> Array:
-        # In 16 bits the noise is too coarse for rare symbols; the largest logit is
-        # moved to 0 so that a low temperature cannot overflow it.
+        # In 16 bits the noise is too coarse for rare tokens. The largest logit is moved
+        # to 0 so that a low temperature cannot overflow it.
         logits = logits.astype(accumulation_dtype(logits.dtype))
         logits = (logits - logits.max(axis=-1, keepdims=True)) / self.temperature
         if self.top_k is None and self.top_p is None:
@@ -93,16 +94,16 @@ class Sampling:
         count = logits.shape[-1] if self.top_k is None else self.top_k
         if count > logits.shape[-1]:
             raise ValueError(
-                f"top_k must be at most the number of symbols {logits.shape[-1]}, "
+                f"top_k must be at most the vocabulary size {logits.shape[-1]}, "
                 f"got {self.top_k}"
             )
-        best, symbols = lax.top_k(logits, count)
+        best, tokens = lax.top_k(logits, count)
         if self.top_p is not None:
             probabilities = jax.nn.softmax(best)
             before = jnp.cumsum(probabilities, axis=-1) - probabilities
             best = jnp.where(before < self.top_p, best, -jnp.inf)
         drawn = jax.random.categorical(key, best)
-        chosen = jnp.take_along_axis(symbols, drawn[..., None], axis=-1)[..., 0]
+        chosen = jnp.take_along_axis(tokens, drawn[..., None], axis=-1)[..., 0]
         return none_of_nan(logits, chosen)
 
 

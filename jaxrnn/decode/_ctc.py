@@ -17,18 +17,18 @@ def ctc_greedy(
     """Decode the best CTC path: take the best class of each step, merge, drop blanks.
 
     Args:
-        logits: ``(T, *B, V)``, of a model trained by :func:`jaxrnn.losses.ctc`.
-        mask: bool ``(T, *B)`` or None. A masked step is left out, as in the loss: what
-            is before and behind it are neighbours.
+        logits: ``(T, *B, V)``, from a model trained with :func:`jaxrnn.losses.ctc`.
+        mask: bool ``(T, *B)`` or None. A masked step is left out, as in the loss, so
+            the steps before and after it are neighbours.
         blank: the class that stands for no label.
 
     Returns:
-        ``(labels, lengths)``: integers ``(T, *B)``, the labels of each sequence first
-        and then blanks, and how many there are, ``(*B)``.
+        ``(labels, lengths)``: integers ``(T, *B)``, the labels of each sequence
+        followed by blanks, and the number of labels ``(*B)``.
 
     Raises:
-        ValueError: a shape does not fit, or ``blank`` is no class.
-        TypeError: ``mask`` is not boolean, or ``blank`` not an int.
+        ValueError: a shape does not fit, or ``blank`` is not a class.
+        TypeError: ``mask`` is not boolean, or ``blank`` is not an int.
 
     References:
         Graves et al., Connectionist temporal classification, 2006 (best path decoding).
@@ -44,7 +44,7 @@ def ctc_greedy(
     best = most_probable(scores)
     valid = check_flags("mask", mask, best.shape)
     if valid is not None:
-        # What is left out goes to the end, where it is as good as blanks.
+        # Masked steps move to the end, where they count as blanks.
         order = jnp.argsort(~valid, axis=0, stable=True)
         best = jnp.take_along_axis(jnp.where(valid, best, blank), order, axis=0)
     before = jnp.concatenate([jnp.full_like(best[:1], blank), best[:-1]])

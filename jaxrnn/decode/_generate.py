@@ -37,42 +37,43 @@ def generate(
 ) -> tuple[State, Array]:
     """Continue a prompt: feed each output, through ``choose``, back as the next input.
 
-    The prompt is consumed at once by ``layer.apply``; generation is one loop over
-    ``layer.step``, which stops when all rows have ended. Jit it with the layer and
-    ``num_steps`` closed over.
+    ``layer.apply`` consumes the whole prompt. Generation is then one loop over
+    ``layer.step``, which stops when all batch entries have ended. To jit it, close over
+    the layer and ``num_steps``.
 
     Args:
-        layer: anything that can be stepped, from symbols to logits for the choices of
-            this module, or from values to values with a ``choose`` of your own.
-        params: its parameters.
+        layer: a layer that can be stepped. It maps token ids to logits for the choices
+            of this module, or values to values for a ``choose`` of your own.
+        params: parameters of the layer.
         prompt: inputs ``(T, *B)`` or ``(T, *B, I)``, at least one step.
         num_steps: number of steps to generate, at least 1.
         key: a ``jax.random`` key; :func:`greedy` does not use it.
-        choose: ``(key, y) -> x``, for instance :func:`greedy` or
-            ``sampling(temperature=0.8, top_k=10)``; with ``known``, ``(key, y, known)
-            -> x``.
-        end: the symbol that ends a sequence: once it is drawn, a row repeats it and
-            holds its state; see :func:`lengths_until`. None: no row ends.
-        state: state before the prompt, for instance the one returned earlier. A row
-            whose prompt then ends with ``end`` has ended before, and goes on repeating
-            it.
+        choose: function ``(key, y) -> x``, for instance :func:`greedy` or
+            ``sampling(temperature=0.8, top_k=10)``; with ``known``, a function
+            ``(key, y, known) -> x``.
+        end: token id that ends a sequence. A batch entry that has drawn it repeats it
+            and holds its state; :func:`lengths_until` counts the steps before. None
+            lets no entry end.
+        state: state before the prompt, for instance the one that an earlier call
+            returned. A batch entry whose prompt ends with ``end`` has then ended
+            already, and goes on repeating it.
         mask: bool ``(T, *B)`` for prompts of several lengths, padded on either side;
             each must have at least one step.
-        known: pytree with leaves ``(num_steps, *B, ...)`` of what is known of the steps
-            to come: a calendar, a weather forecast. ``choose`` gets the entry of the
-            step whose input it makes.
+        known: pytree with leaves ``(num_steps, *B, ...)`` of inputs that are known in
+            advance, such as a calendar or a weather forecast. ``choose`` gets the entry
+            of the step whose input it makes.
 
     Returns:
-        ``(state, xs)``: the inputs generated ``(num_steps, *B, ...)``, and the state
-        after all of them but the last, which was not consumed yet: pass it on as
-        ``state``, with ``xs[-1:]`` as the prompt, to continue.
+        ``(state, xs)``: the generated inputs ``(num_steps, *B, ...)``, and the state
+        after all of them except the last, which has not been consumed. To continue,
+        pass it as ``state`` with ``xs[-1:]`` as the prompt.
 
     Raises:
         ValueError: the layer cannot be stepped, the prompt is empty, ``num_steps`` is
-            below 1, ``known`` has another number of steps, or, where ``choose`` is of
-            this module, ``end`` is not among the symbols.
-        TypeError: ``choose`` returns integers for a floating prompt or the reverse;
-            there is an ``end`` of a floating prompt; or an argument is of another type.
+            below 1, ``known`` has another number of steps, or, for a ``choose`` of this
+            module, ``end`` is out of vocabulary.
+        TypeError: ``choose`` returns integers for a floating prompt or the reverse,
+            ``end`` is given for a floating prompt, or an argument is of another type.
 
     >>> import jaxrnn
     >>> model = jaxrnn.stack(
@@ -111,7 +112,7 @@ def generate(
         ended, mask = _ended_before(prompt, mask, end)
     state, ys = layer.apply(params, prompt, state, mask=mask)
     if end is not None and (reads_logits(choose)):
-        check_class("end", end, ys.shape[-1], "symbols")
+        check_class("end", end, ys.shape[-1], "tokens")
     data = (params, prompt, mask, state, ys, ended, known, key)
     return _continued(layer, choose, num_steps, end, *data)
 
@@ -205,11 +206,12 @@ def lengths_until(tokens: ArrayLike, end: int) -> Array:
     """Count the steps of each sequence up to and including its first end token.
 
     Args:
-        tokens: integers ``(T, *B)``, for instance of :func:`generate`.
-        end: the symbol that ends a sequence.
+        tokens: token ids ``(T, *B)``, for instance from :func:`generate`.
+        end: token id that ends a sequence.
 
     Returns:
-        Integers ``(*B)``, as :func:`jaxrnn.lengths_to_mask` takes.
+        Integers ``(*B)``, for :func:`jaxrnn.lengths_to_mask`; T for a sequence that has
+        no ``end``.
 
     Raises:
         TypeError: ``tokens`` or ``end`` are not integers.

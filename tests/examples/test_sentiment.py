@@ -104,7 +104,7 @@ def test_a_model_of_another_program_is_refused(reviews, tmp_path):
         sentiment.load(path)
     settings = {"members": "1", "words": "none"}
     checkpoint.save_params(path, {"w": np.zeros(3)}, settings)
-    with pytest.raises(SystemExit, match="no model to explain by: text must be of"):
+    with pytest.raises(SystemExit, match="no model to explain by: text must be the"):
         sentiment.load(path)
     settings["words"] = data.vocabulary_to_json(data.make_vocabulary("abc"))
     checkpoint.save_params(path, {"w": np.zeros(3)}, settings)

@@ -193,7 +193,7 @@ def test_sampling_at_a_low_temperature_is_greedy(dtype):
         (
             lambda: decode.sampling(top_k=V + 1)(jax.random.key(0), jnp.zeros(V)),
             ValueError,
-            "top_k must be at most the number of symbols 6, got 7",
+            "top_k must be at most the vocabulary size 6, got 7",
         ),
     ],
 )

@@ -132,7 +132,7 @@ def test_what_is_known_of_the_steps_to_come_reaches_their_inputs():
         ({"layer": jaxrnn.gru(3)}, TypeError, "layer must be a Layer, got Cell"),
         ({"choose": "greedy"}, TypeError, "choose must be a function, got 'greedy'"),
         ({"key": None}, TypeError, r"key must be a key, .* got None"),
-        ({"end": 99}, ValueError, "end must be one of the 6 symbols, got 99"),
+        ({"end": 99}, ValueError, "end must be one of the 6 tokens, got 99"),
         (
             {"known": np.zeros((3, 2))},
             ValueError,

@@ -227,7 +227,11 @@ def test_single_features_may_be_missing():
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: data.make_vocabulary(""), ValueError, "at least one symbol, got none"),
+        (
+            lambda: data.make_vocabulary(""),
+            ValueError,
+            "at least one token, got an",
+        ),
         (
             lambda: data.make_vocabulary("abc", size=1, special="xy"),
             ValueError,
@@ -236,7 +240,7 @@ def test_single_features_may_be_missing():
         (
             lambda: data.encode(data.make_vocabulary("ab"), "abcd"),
             ValueError,
-            "vocabulary of 2 symbols, which has none for others, got 'c', 'd'",
+            "vocabulary of 2 tokens, which has no unknown token, got 'c', 'd'",
         ),
         (
             lambda: data.decode(data.make_vocabulary("ab"), [0, 2]),
@@ -248,22 +252,26 @@ def test_single_features_may_be_missing():
             ValueError,
             r"shape \(T,\), got \(1, 1\)",
         ),
-        (lambda: data.vocabulary_from_json("{"), ValueError, "of vocabulary_to_json"),
+        (
+            lambda: data.vocabulary_from_json("{"),
+            ValueError,
+            "output of vocabulary_to",
+        ),
         (
             lambda: data.vocabulary_from_json(
                 json.dumps({"symbols": ["a"], "unknown": "b"})
             ),
             ValueError,
-            "of vocabulary_to_json",
+            "output of vocabulary_to",
         ),
         (
             lambda: data.vocabulary_from_json(
                 json.dumps({"symbols": [1], "unknown": None})
             ),
             ValueError,
-            "of vocabulary_to_json",
+            "output of vocabulary_to",
         ),
-        (lambda: data.pad([]), ValueError, "at least one sequence, got none"),
+        (lambda: data.pad([]), ValueError, "at least one sequence, got an empty"),
         (lambda: data.pad([[1, 2]], 1), ValueError, "longest length, 2, got 1"),
         (
             lambda: data.pad([np.ones((2, 3)), np.ones((2, 4))]),
@@ -323,7 +331,7 @@ def test_single_features_may_be_missing():
         (
             lambda: data.windows_of_many([[1.0, np.nan, 2.0]], 1),
             ValueError,
-            "num_steps \\+ horizon = 2 steps without a gap somewhere, got none",
+            "num_steps \\+ horizon = 2 steps in a row without a gap",
         ),
         (
             lambda: data.windows_of_many([[1.0, 2.0]], 1, valid=[[1, 1]]),
@@ -338,7 +346,7 @@ def test_single_features_may_be_missing():
         (
             lambda: data.restore((0.0, 1.0), np.ones((4, 3))),
             TypeError,
-            "learned must be what statistics returns, got tuple",
+            "learned must be the result of statistics, got tuple",
         ),
     ],
 )
