@@ -176,7 +176,7 @@ def draw(path, images, labels, logits, wanted):
     figure = plt.figure(figsize=(11, 5), layout="constrained")
     left, right = figure.subfigures(1, 2)
     axes = left.subplots()
-    counts = np.asarray(metrics.confusion(logits, labels))
+    counts = np.asarray(metrics.confusion_matrix(logits, labels))
     axes.imshow(np.sqrt(counts), cmap="Blues")
     for (row, column), count in np.ndenumerate(counts):
         if count:

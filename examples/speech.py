@@ -150,7 +150,7 @@ def main():
         "jaxrnn, bidirectional GRUs": metrics.accuracy(chances, by_unseen),
         **utterances.recogniser_baselines(known, by, unseen, by_unseen),
     }
-    counts = np.asarray(metrics.confusion(chances, by_unseen))
+    counts = np.asarray(metrics.confusion_matrix(chances, by_unseen))
     draw_confusion(confusion_path, counts, names)
 
     kept, held = speakers.folds(by, args.seed)[0]

@@ -1,8 +1,8 @@
-"""Losses over sequences: element losses of Optax, reduced over the valid steps.
+"""Losses over sequences: element losses of Optax, reduced over the unmasked steps.
 
 Every loss takes predictions ``(T, *B, F)`` first, targets second, and the mask of the
-layers ``(T, *B)``. What lies under the mask reaches neither the loss nor a gradient,
-NaN included. For one label per sequence pass ``logits (B, V)`` and ``labels (B)``: B
+layers ``(T, *B)``. Masked steps have no effect on the loss and its gradients, even if
+they hold NaN. For one label per sequence pass ``logits (B, V)`` and ``labels (B)``: B
 stands in the place of T.
 
 ``reduction`` turns the losses of the steps ``(T, *B)`` into the result:
@@ -90,8 +90,8 @@ def softmax_cross_entropy(
         reduction: see the module.
 
     Returns:
-        A scalar, unless ``reduction`` says otherwise. A label outside ``[0, V)`` at a
-        valid step gives NaN.
+        A scalar, unless ``reduction`` says otherwise. A label outside ``[0, V)`` at an
+        unmasked step gives NaN.
 
     Raises:
         ValueError: a shape does not fit.
@@ -130,7 +130,7 @@ def sigmoid_cross_entropy(
 
     Args:
         logits: ``(T, *B, F)``, before any sigmoid.
-        labels: 0 or 1 or probabilities ``(T, *B, F)``.
+        labels: 0, 1 or probabilities ``(T, *B, F)``.
         mask: bool ``(T, *B)`` or None.
         reduction: see the module.
 
@@ -163,33 +163,33 @@ def ctc(
 ) -> Array:
     """Loss of connectionist temporal classification (CTC).
 
-    The negative log-probability, in nats, of all ways to spread the labels over the
-    steps, with blanks between. For the labels of new sequences see
+    The loss is the negative log-probability, in nats, of all ways to spread the labels
+    over the steps with blanks between them. To decode labels, use
     :func:`jaxrnn.decode.ctc_greedy`.
 
     Args:
-        logits: ``(T, *B, V)``, before any softmax, the blank included.
-        labels: integers ``(N, *B)``, time first as everything is, without blanks.
-            Those below 0 are padding, and left out as by ``label_mask``.
+        logits: ``(T, *B, V)``, before any softmax, including the blank.
+        labels: integers ``(N, *B)``, time first, without blanks. Negative labels are
+            padding, as if masked by ``label_mask``.
         mask: bool ``(T, *B)`` or None.
-        label_mask: bool ``(N, *B)`` or None: the labels are padded at their ends.
+        label_mask: bool ``(N, *B)`` or None, for labels that are padded at the end.
         blank: the class that stands for no label.
-        zero_infinity: a sequence that is too short for its labels counts 0, with no
-            gradient, instead of infinity; the mean is still over all sequences, as
-            torch's is.
-        reduction: of the losses of the sequences ``(*B)``, without a mask: see the
+        zero_infinity: if True, a sequence that is too short for its labels has loss 0
+            and no gradient instead of infinity. The mean is over all sequences, as in
+            torch.
+        reduction: reduces the losses ``(*B)`` of the sequences, without a mask; see the
             module.
 
     Returns:
-        A scalar, unless ``reduction`` says otherwise. A sequence with fewer valid steps
-        than its labels need, one for each and one between two that are equal, gives
-        infinity: ``reduction=per_step`` shows which. One with a label that is the blank
-        or no class gives NaN.
+        A scalar, unless ``reduction`` says otherwise. Labels need one step each, and
+        one more between two that are equal. A sequence with fewer unmasked steps has
+        an infinite loss; ``reduction=per_step`` shows which. A sequence with a label
+        that is the blank or not a class has loss NaN.
 
     Raises:
-        ValueError: a shape does not fit, or ``blank`` is no class.
-        TypeError: a mask is not boolean, ``logits`` not floating, or ``labels`` or
-            ``blank`` not integers.
+        ValueError: a shape does not fit, or ``blank`` is not a class.
+        TypeError: a mask is not boolean, ``logits`` is not floating, or ``labels`` or
+            ``blank`` are not integers.
 
     References:
         Graves et al., Connectionist temporal classification, 2006.

@@ -47,14 +47,14 @@ def batch_norm_init(
 
     Args:
         size: F, the number of features.
-        dtype: floating dtype of the parameters; None takes JAX's default.
+        dtype: floating dtype of the parameters; None is the default of JAX.
 
     Returns:
         ``(params, statistics)``.
 
     Raises:
         ValueError: ``size`` is below 1.
-        TypeError: ``size`` is not an int, or ``dtype`` not floating.
+        TypeError: ``size`` is not an int, or ``dtype`` is not floating.
     """
     shape = (check_size("size", size),)
     float_dtype = check_floating("dtype", dtype)
@@ -79,21 +79,21 @@ def batch_norm_update(
     Args:
         params, statistics: from :func:`batch_norm_init`, or the last update.
         xs: ``(T, *B, F)``.
-        mask: bool ``(T, *B)``; steps where it is False enter no statistic, and give
-            zeros. None: all are valid.
+        mask: bool ``(T, *B)``; masked steps do not enter the statistics, and their
+            outputs are zero. None means that all steps count.
         momentum: share of the old averages in the new ones.
         epsilon: above 0, added to the variance.
 
     Returns:
-        ``(statistics, ys)``. Without a valid step the averages stay as they are.
+        ``(statistics, ys)``. If all steps are masked, the averages do not change.
 
     Raises:
         ValueError: a shape does not fit, or ``momentum`` is not in [0, 1).
         TypeError: a dtype does not fit.
 
-    Differs from torch, whose momentum is the share of the new, and whose running
-    variance is the unbiased one; here it is the one that normalises, as in Flax and
-    Keras.
+    Differs from torch, where ``momentum`` is the share of the new average and the
+    running variance is unbiased. Here the running variance averages the variances that
+    normalise, as in Flax and Keras.
 
     References:
         Ioffe and Szegedy, Batch normalization, 2015. Laurent et al., Batch normalized
@@ -137,7 +137,7 @@ def batch_norm(
     Args:
         params, statistics: from training.
         xs: ``(T, *B, F)``.
-        mask: bool ``(T, *B)``; where False the result is zero. None: all are valid.
+        mask: bool ``(T, *B)``; masked outputs are zero. None masks no step.
         epsilon: as in training.
 
     Returns:

@@ -38,19 +38,19 @@ def _valid(ys: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
 def last(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
     """Take the outputs at the last unmasked step of each batch entry.
 
-    Of a reversed layer the last step taken is the first in time: read ``ys[0]``, or
-    the state that ``apply`` returns.
+    A reversed layer takes the first step in time last: use ``ys[0]`` or the state that
+    ``apply`` returns.
 
     Args:
         ys: outputs ``(T, *B, F)``.
-        mask: bool ``(T, *B)``; None: all steps are valid.
+        mask: bool ``(T, *B)``; None means that all steps count.
 
     Returns:
-        ``(*B, F)``, zero for rows without a valid step.
+        ``(*B, F)``, zero for a batch entry whose steps are all masked.
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``ys`` is not floating, or ``mask`` not boolean.
+        TypeError: ``ys`` is not floating, or ``mask`` is not boolean.
 
     >>> ys = jnp.array([[1.0], [2.0], [3.0]])
     >>> last(ys, jnp.array([True, True, False])).tolist()
@@ -69,14 +69,14 @@ def mean(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
     Args:
         ys: outputs ``(T, *B, F)``.
-        mask: bool ``(T, *B)``; None: all steps are valid.
+        mask: bool ``(T, *B)``; None means that all steps count.
 
     Returns:
-        ``(*B, F)``, zero for rows without a valid step.
+        ``(*B, F)``, zero for a batch entry whose steps are all masked.
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``ys`` is not floating, or ``mask`` not boolean.
+        TypeError: ``ys`` is not floating, or ``mask`` is not boolean.
 
     >>> ys = jnp.array([[1.0], [2.0], [9.0]])
     >>> mean(ys, jnp.array([True, True, False])).tolist()
@@ -93,14 +93,14 @@ def maximum(ys: ArrayLike, mask: ArrayLike | None = None) -> Array:
 
     Args:
         ys: outputs ``(T, *B, F)``.
-        mask: bool ``(T, *B)``; None: all steps are valid.
+        mask: bool ``(T, *B)``; None means that all steps count.
 
     Returns:
-        ``(*B, F)``, zero for rows without a valid step.
+        ``(*B, F)``, zero for a batch entry whose steps are all masked.
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``ys`` is not floating, or ``mask`` not boolean.
+        TypeError: ``ys`` is not floating, or ``mask`` is not boolean.
 
     >>> ys = jnp.array([[1.0], [2.0], [9.0]])
     >>> maximum(ys, jnp.array([True, True, False])).tolist()
@@ -133,8 +133,8 @@ def attention_init(
     Args:
         key: a ``jax.random`` key.
         input_size: F, features of the outputs to pool.
-        size: D, of the hidden layer that scores a step.
-        dtype: floating dtype of the parameters; None takes JAX's default.
+        size: D, size of the hidden layer that scores a step.
+        dtype: floating dtype of the parameters; None is the default of JAX.
         w_init: initialiser of ``w`` and ``v``; the bias is zero.
 
     Returns:
@@ -142,7 +142,7 @@ def attention_init(
 
     Raises:
         ValueError: a size is below 1.
-        TypeError: a size is not an int, or ``dtype`` not floating.
+        TypeError: a size is not an int, or ``dtype`` is not floating.
     """
     input_size = check_size("input_size", input_size)
     size = check_size("size", size)
@@ -165,7 +165,7 @@ def attention(
     Args:
         params: from :func:`attention_init`.
         ys: outputs ``(T, *B, F)``.
-        mask: bool ``(T, *B)``; None: all steps are valid.
+        mask: bool ``(T, *B)``; None means that all steps count.
 
     Returns:
         ``(pooled, weights)``: ``(*B, F)`` and ``(T, *B)``. Weights sum to 1 over the

@@ -62,7 +62,7 @@ def load(path, choose, seed):
         state, logits = model.step(params, state, token)
         key = jax.random.fold_in(jax.random.key(seed), count)
         drawn = choose(key, jnp.where(written, logits, -jnp.inf))
-        return state, metrics.bits(-jax.nn.log_softmax(logits)), drawn
+        return state, metrics.nats_to_bits(-jax.nn.log_softmax(logits)), drawn
 
     def step(*place):
         state, bits, drawn = advance(params, *place)

@@ -112,7 +112,7 @@ def error_scores(symbols, name):
         numbers = pairs.numbers(vocabulary, both)
         found, mask = data.pad(numbers[: len(written)])
         targets, target_mask = data.pad(numbers[len(written) :])
-        rate = metrics.error_rate(
+        rate = metrics.token_error_rate(
             jnp.asarray(found), jnp.asarray(targets), mask=mask, target_mask=target_mask
         )
         return {**exact(written, wanted), f"{name} error rate": float(rate)}

@@ -89,7 +89,7 @@ def streams(utterances, speakers, count, rng, num_steps):
 def rate(found, lengths, target):
     """The label error rate of what ``decode.ctc_greedy`` found in streams."""
     mask = np.arange(len(found))[:, None] < lengths
-    return metrics.error_rate(
+    return metrics.token_error_rate(
         found, target.labels, mask=mask, target_mask=target.label_mask
     )
 

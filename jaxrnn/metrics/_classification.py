@@ -15,7 +15,7 @@ def accuracy(
 ) -> Array:
     """Accuracy: the share of steps whose most probable class is the label.
 
-    Logits that are NaN have no most probable class: such a step is wrong.
+    A step with a NaN logit has no most probable class and counts as wrong.
 
     Args:
         logits: ``(T, *B, V)``, or probabilities.
@@ -27,7 +27,7 @@ def accuracy(
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+        TypeError: ``labels`` are not integers, or ``mask`` is not boolean.
 
     >>> float(accuracy(jnp.array([[2.0, 1.0], [0.0, 1.0]]), jnp.array([0, 0])))
     0.5
@@ -36,7 +36,7 @@ def accuracy(
     return masked_mean((predicted == labels).astype(jnp.float32), counted)
 
 
-def confusion(
+def confusion_matrix(
     logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
     """Confusion matrix: entry (i, j) counts the steps of class i predicted as class j.
@@ -47,14 +47,14 @@ def confusion(
         mask: bool ``(T, *B)`` or None.
 
     Returns:
-        Integers ``(V, V)``, without the steps whose logits are NaN.
+        Integers ``(V, V)``. Steps with a NaN logit are left out.
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+        TypeError: ``labels`` are not integers, or ``mask`` is not boolean.
 
     >>> logits = jnp.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
-    >>> confusion(logits, jnp.array([0, 0, 1])).tolist()
+    >>> confusion_matrix(logits, jnp.array([0, 0, 1])).tolist()
     [[1, 1], [1, 0]]
     """
     size = as_array("logits", logits).shape[-1]
@@ -64,7 +64,9 @@ def confusion(
     return counts.at[outside, predicted].add(1, mode="drop")
 
 
-def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -> Array:
+def f1_score(
+    logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
+) -> Array:
     """F1 of each class: the harmonic mean of precision and recall.
 
     Args:
@@ -73,15 +75,15 @@ def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -
         mask: bool ``(T, *B)`` or None.
 
     Returns:
-        ``(V,)``; NaN for a class that neither occurs nor is predicted. For their mean
-        see :func:`macro_f1`.
+        ``(V,)``; NaN for a class that neither occurs nor is predicted.
+        :func:`macro_f1` averages the others.
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+        TypeError: ``labels`` are not integers, or ``mask`` is not boolean.
 
     >>> logits = jnp.array([[2.0, 1.0], [0.0, 1.0], [3.0, 0.0]])
-    >>> f1(logits, jnp.array([0, 0, 1])).tolist()
+    >>> f1_score(logits, jnp.array([0, 0, 1])).tolist()
     [0.5, 0.0]
     """
     scores, there = _f1(logits, labels, mask)
@@ -91,17 +93,17 @@ def f1(logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None) -
 def macro_f1(
     logits: ArrayLike, labels: ArrayLike, *, mask: ArrayLike | None = None
 ) -> Array:
-    """Average :func:`f1` over the classes that occur or are predicted.
+    """Average :func:`f1_score` over the classes that occur or are predicted.
 
     Args:
-        logits, labels, mask: as of :func:`f1`.
+        logits, labels, mask: see :func:`f1_score`.
 
     Returns:
-        A scalar, as scikit-learn's ``f1_score(average="macro")``.
+        A scalar, like ``f1_score(average="macro")`` of scikit-learn.
 
     Raises:
         ValueError: a shape does not fit.
-        TypeError: ``labels`` are not integers, or ``mask`` not boolean.
+        TypeError: ``labels`` are not integers, or ``mask`` is not boolean.
 
     >>> logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 1.0, 0.0]])
     >>> float(macro_f1(logits, jnp.array([0, 1])))  # there is no class 2
@@ -115,7 +117,7 @@ def _f1(
     logits: ArrayLike, labels: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array]:
     """Return F1 of each class, and which classes occur or are predicted."""
-    counts = confusion(logits, labels, mask=mask)
+    counts = confusion_matrix(logits, labels, mask=mask)
     _, labels, counted = _classes(logits, labels, mask)
     # A step whose logits are NaN is predicted as no class, and is missing from counts.
     occurs = jnp.zeros(len(counts), jnp.int32)
@@ -129,10 +131,11 @@ def perplexity(loss: ArrayLike) -> Array:
     """Perplexity: the exponential of a mean cross-entropy.
 
     Args:
-        loss: in nats.
+        loss: mean cross-entropy in nats.
 
     Returns:
-        ``exp(loss)``: the number of symbols, all equally likely, that are as hard.
+        ``exp(loss)``: the size of a uniform vocabulary that would be equally hard to
+        predict.
 
     >>> float(perplexity(0.0))
     1.0
@@ -140,16 +143,16 @@ def perplexity(loss: ArrayLike) -> Array:
     return jnp.exp(as_array("loss", loss))
 
 
-def bits(loss: ArrayLike) -> Array:
+def nats_to_bits(loss: ArrayLike) -> Array:
     """Convert a mean cross-entropy from nats to bits, such as bits per character.
 
     Args:
-        loss: in nats.
+        loss: mean cross-entropy in nats.
 
     Returns:
         ``loss / log(2)``.
 
-    >>> round(float(bits(math.log(8))), 5)
+    >>> round(float(nats_to_bits(math.log(8))), 5)
     3.0
     """
     return as_array("loss", loss) / math.log(2)

@@ -17,14 +17,14 @@ def edit_distance(
 ) -> Array:
     """Edit distance: the fewest insertions, deletions and substitutions of tokens.
 
-    Every row at once, one scan over ``predictions``. Under jit on any device: each
+    The whole batch takes one scan over ``predictions``, under jit on any device. Each
     step costs O(S).
 
     Args:
-        predictions: integers ``(T, *B)``: what was decoded.
-        targets: integers ``(S, *B)``.
-        mask: bool ``(T, *B)``, of the predictions; what is False is left out.
-        target_mask: bool ``(S, *B)``, of the targets.
+        predictions: decoded token ids ``(T, *B)``.
+        targets: token ids ``(S, *B)``.
+        mask: bool ``(T, *B)`` for the predictions; masked tokens are left out.
+        target_mask: bool ``(S, *B)`` for the targets; masked tokens are left out.
 
     Returns:
         Integers ``(*B)``.
@@ -42,8 +42,8 @@ def edit_distance(
     >>> int(edit_distance(found, wanted))
     2
     """
-    found, valid = _symbols("predictions", predictions, "mask", mask)
-    wanted, counted = _symbols("targets", targets, "target_mask", target_mask)
+    found, valid = _tokens("predictions", predictions, "mask", mask)
+    wanted, counted = _tokens("targets", targets, "target_mask", target_mask)
     if found.shape[1:] != wanted.shape[1:]:
         raise ValueError(
             "targets must have the batch dimensions of predictions, "
@@ -54,28 +54,29 @@ def edit_distance(
 
 @compiled(num_static=0)
 def _edit_distance(found: Array, valid: Array, wanted: Array, counted: Array) -> Array:
-    none = jnp.zeros((1, *found.shape[1:]), jnp.int32)
-    # The distances of what was read so far to what comes before each place of the
-    # targets. Of nothing: as many as there are. A place that is masked has that of
-    # the place before it.
-    places = jnp.concatenate([none, jnp.cumsum(counted, axis=0, dtype=jnp.int32)])
+    # Entry j of a row of the table is the distance between the predictions read so far
+    # and the first j targets. Before anything is read, that is the number of targets
+    # that count: a masked target has the distance of the one before it.
+    zero = jnp.zeros((1, *found.shape[1:]), jnp.int32)
+    first = jnp.concatenate([zero, jnp.cumsum(counted, axis=0, dtype=jnp.int32)])
     never = jnp.int32(len(found) + len(wanted) + 1)
 
     def body(distances, step):
-        symbol, is_valid = step
-        replaced = distances[:-1] + (wanted != symbol[None]).astype(jnp.int32)
+        token, is_valid = step
+        replaced = distances[:-1] + (wanted != token[None]).astype(jnp.int32)
         cheapest = jnp.minimum(replaced, distances[1:] + 1)
         cheapest = jnp.where(counted, cheapest, never)
         cheapest = jnp.concatenate([distances[:1] + 1, cheapest])
-        # Symbols that are missing cost 1 each: a running minimum, beside the places.
-        new = lax.cummin(cheapest - places, axis=0) + places
+        # A missing token costs 1. So the minimum over all ways to skip targets is a
+        # running minimum of the distances less the number of targets.
+        new = lax.cummin(cheapest - first, axis=0) + first
         return jnp.where(is_valid[None], new, distances), None
 
-    distances, _ = lax.scan(body, places, (found, valid))
+    distances, _ = lax.scan(body, first, (found, valid))
     return distances[-1]
 
 
-def error_rate(
+def token_error_rate(
     predictions: ArrayLike,
     targets: ArrayLike,
     *,
@@ -101,15 +102,15 @@ def error_rate(
         TypeError: sequences are not integers, or a mask is not boolean.
 
     >>> found, wanted = jnp.array([1, 2, 2, 3]), jnp.array([1, 2, 4])
-    >>> round(float(error_rate(found, wanted)), 3)
+    >>> round(float(token_error_rate(found, wanted)), 3)
     0.667
     """
     distances = edit_distance(predictions, targets, mask=mask, target_mask=target_mask)
-    _, counted = _symbols("targets", targets, "target_mask", target_mask)
+    _, counted = _tokens("targets", targets, "target_mask", target_mask)
     return distances.sum() / jnp.maximum(counted.sum(), 1)
 
 
-def _symbols(
+def _tokens(
     name: str, values: ArrayLike, mask_name: str, mask: ArrayLike | None
 ) -> tuple[Array, Array]:
     """Return token ids ``(T, *B)``, and which of them count."""

@@ -61,11 +61,11 @@ def persistence(xs: ArrayLike, horizon: int = 1) -> Array:
     """Persistence (naive) forecast: repeat the last observation.
 
     Args:
-        xs: what is known, ``(T, *B, F)``.
-        horizon: steps to forecast.
+        xs: observations ``(T, *B, F)``.
+        horizon: number of steps to forecast.
 
     Returns:
-        The last of ``xs``, ``(horizon, *B, F)`` times.
+        The last step of ``xs``, repeated: ``(horizon, *B, F)``.
 
     Raises:
         ValueError: there is no step, or ``horizon`` is below 1.

@@ -171,7 +171,7 @@ def test_scores_of_16_bit_logits_are_float32():
     [
         ({"beam_size": 0}, ValueError, "beam_size must be at least 1"),
         ({"beam_size": 2.5}, TypeError, "beam_size must be an int"),
-        ({"end": 3}, ValueError, "end must be one of the 3 symbols.*got 3"),
+        ({"end": 3}, ValueError, "end must be one of the 3 tokens.*got 3"),
         ({"end": -1}, ValueError, "end must be at least 0"),
         ({"num_steps": 0}, ValueError, "num_steps must be at least 1"),
         ({"prompt": jnp.zeros((0, B), int)}, ValueError, "prompt must have shape"),

@@ -12,7 +12,7 @@ from jaxrnn import metrics
 T, S, B = 7, 5, 3
 symbols = st.integers(0, 3)
 distance = jax.jit(metrics.edit_distance)
-error_rate = jax.jit(metrics.error_rate)
+error_rate = jax.jit(metrics.token_error_rate)
 
 
 def by_table(found, wanted):
@@ -81,8 +81,8 @@ def test_mistakes_are_named():
     with pytest.raises(ValueError, match=r"batch dimensions of predictions, \(3,\)"):
         metrics.edit_distance(tokens, tokens[:, :2])
     with pytest.raises(ValueError, match="target_mask must have shape"):
-        metrics.error_rate(tokens, tokens, target_mask=jnp.ones((T, 2), bool))
+        metrics.token_error_rate(tokens, tokens, target_mask=jnp.ones((T, 2), bool))
     with pytest.raises(TypeError, match="mask must be boolean"):
-        metrics.error_rate(tokens, tokens, mask=tokens)
+        metrics.token_error_rate(tokens, tokens, mask=tokens)
     with pytest.raises(ValueError, match="targets must have shape"):
-        metrics.error_rate(tokens, jnp.zeros((), int))
+        metrics.token_error_rate(tokens, jnp.zeros((), int))
