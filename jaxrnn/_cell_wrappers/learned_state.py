@@ -24,12 +24,13 @@ class LearnedStateParams(NamedTuple):
 def learned_state(cell: Cell) -> Cell:
     """Make the initial state of a cell a parameter, so that it is learned.
 
-    It starts as the cell's own. Every row, and every reset, begins with it, and its
-    gradient is the sum over all of them. Of :func:`jaxrnn.slstm`, whose normaliser is
-    zero at first, only ``h`` can be learned: the rest counts from the first step on.
+    At first it is the initial state of the cell. Every batch entry starts from it, and
+    every reset restores it; its gradient is the sum over all of them. In a state of
+    :func:`jaxrnn.slstm` only ``h`` can be learned: the normaliser is zero at first, so
+    the other fields have no effect.
 
     Args:
-        cell: what to wrap; its state must be floating.
+        cell: cell to wrap; its state must be floating.
 
     Returns:
         A :class:`Cell` with parameters :class:`LearnedStateParams`.
@@ -55,7 +56,7 @@ def learned_state(cell: Cell) -> Cell:
 
     def initial_state(params, batch_shape=()):
         def everywhere(leaf: Array) -> Array:
-            # A copy: who donates the state must not lose the parameter.
+            # A copy, so that a caller who donates the state does not lose the parameter.
             return jnp.array(jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)))
 
         return jax.tree.map(everywhere, widen(params.state))
@@ -100,7 +101,7 @@ def _adjoint(inner: Adjoint) -> Adjoint:
 
     def accumulate(params, xs, residuals, da_xs):
         own, dxs = inner.accumulate(params.cell, xs, residuals, da_xs)
-        # The engine adds what comes through the initial state.
+        # The engine adds the gradient that comes through the initial state.
         return LearnedStateParams(own, zeros_like(params.state)), dxs
 
     return Adjoint(forward, backward, accumulate)

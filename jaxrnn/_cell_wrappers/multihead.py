@@ -19,26 +19,26 @@ def multihead(
 ) -> Cell:
     """Make a cell of several heads: smaller cells that read the same input.
 
-    The recurrent weights are block-diagonal: no head sees another's past. All heads
-    take a step together, each product being one over all of them; there are
-    ``num_heads`` times fewer recurrent weights than in one cell of ``hidden_size``.
+    The recurrent weights are block-diagonal, so no head sees the state of another. All
+    heads take a step together, in one batched product. There are ``num_heads`` times
+    fewer recurrent weights than in one cell of ``hidden_size``.
 
     Args:
-        make_cell: makes a cell of a size, as ``jaxrnn.lstm`` does, or a function around
-            it that sets options.
+        make_cell: function of a size to a cell, such as ``jaxrnn.lstm``, or a
+            ``functools.partial`` of it that sets options.
         hidden_size: H, the size of all heads together.
-        num_heads: N, which divides H.
+        num_heads: N, a divisor of H.
 
     Returns:
-        A :class:`Cell` whose parameters are those of a head with an axis ``(N, ...)``
-        more, in front; the leaves of the state are ``(*B, N, ...)``, and the output has
-        those of all heads side by side, ``(*B, H)`` for most cells. It is no cell for
-        ``unroll_associative``, and none whose state can be dropped or zoned out.
+        A :class:`Cell`. Its parameters are those of one head with a leading axis
+        ``(N, ...)``, the leaves of its state are ``(*B, N, ...)``, and its output is the
+        concatenation of the heads' outputs, ``(*B, H)`` for most cells. Not supported:
+        ``unroll_associative``, dropout in the step, and zoneout.
 
     Raises:
-        ValueError: a size is below 1, or ``num_heads`` does not divide ``hidden_size``;
-            or the cells draw noise.
-        TypeError: a size is not an int, or ``make_cell`` makes no cell.
+        ValueError: a size is below 1, ``num_heads`` does not divide ``hidden_size``, or
+            the cells draw noise.
+        TypeError: a size is not an int, or ``make_cell`` does not return a cell.
 
     References:
         Beck et al., xLSTM: extended long short-term memory, 2024, for sLSTM. Kuchaiev

@@ -46,11 +46,12 @@ def add_noise(
     """Make the noise of a cell that draws more numbers than it does now.
 
     Args:
-        cell: what draws nothing, or what it draws already.
-        size: N, how many numbers are drawn for a step of one row.
-        draw: draws them, ``(T, *B, N)``.
-        given: ``(cell, params, noise)`` to a cell with the same inputs that steps, and
-            has an adjoint, by noise that was drawn.
+        cell: cell to wrap, with or without noise of its own.
+        size: N, a function of the parameters to the number of random numbers that a
+            step of one batch entry takes.
+        draw: function that draws them, ``(T, *B, N)``.
+        given: function ``(cell, params, noise)`` to a cell with the same inputs, whose
+            step and adjoint use noise that was drawn.
     """
     inner = training(cell)
 
@@ -89,7 +90,7 @@ def add_noise(
         residual, noise = residual
         run = adjoint_given(params, noise).backward
         dstate, da = run(params, residual, dstate, dy, **options)
-        # The noise is no parameter of anything: its cotangent ends here.
+        # Noise depends on no parameter, so its cotangent ends here.
         da_x = jnp.concatenate([da[0], jnp.zeros_like(noise)], axis=-1)
         return dstate, (da_x, *da[1:])
 

@@ -18,12 +18,12 @@ def all_states(cell: Cell) -> Cell:
     """Make the outputs of a cell its states, for instance ``c`` of an LSTM too.
 
     Args:
-        cell: what to wrap. Parameters and state are its own.
+        cell: cell to wrap. Parameters and state stay the same.
 
     Returns:
-        A :class:`Cell`. Its outputs are a state with leaves ``(T, *B, ...)``: after
-        each step, and zero where masked, as any output. As they are no array, a layer
-        of it is the last of a stack.
+        A :class:`Cell`. Its outputs are a state with leaves ``(T, *B, ...)``, the state
+        after each step, zero where masked. They are not one array, so a layer of this
+        cell can only be the last of a stack.
 
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`.
@@ -42,11 +42,11 @@ def all_states(cell: Cell) -> Cell:
 def no_outputs(cell: Cell) -> Cell:
     """Make the outputs of a cell empty, for runs that need only the final state.
 
-    Nothing is stored for each step, unless a gradient asks for it. With a mask, the
-    final state is that at each sequence's length.
+    Without a gradient, nothing is stored for each step. With a mask, the final state is
+    the state after the last unmasked step of each sequence.
 
     Args:
-        cell: what to wrap. Parameters and state are its own.
+        cell: cell to wrap. Parameters and state stay the same.
 
     Returns:
         A :class:`Cell` with outputs ``(T, *B, 0)``.
@@ -76,7 +76,7 @@ def with_initial(state: State, states: State) -> State:
         states: leaves ``(T, *B, ...)``, from :func:`all_states`.
 
     Returns:
-        A state with leaves ``(T + 1, *B, ...)``: entry t is that after t steps.
+        A state with leaves ``(T + 1, *B, ...)``; entry t is the state after t steps.
 
     >>> states = jnp.ones((7, 3, 5))
     >>> with_initial(jnp.zeros((3, 5)), states).shape
@@ -94,12 +94,13 @@ def with_initial(state: State, states: State) -> State:
 def at_lengths(states: State, lengths: ArrayLike) -> State:
     """Pick the state of each batch entry after its own number of steps.
 
-    A run with ``mask=lengths_to_mask(lengths, T)`` returns the same as its final state;
-    this is for several lengths of one run.
+    For a single set of lengths, the final state of a run with
+    ``mask=lengths_to_mask(lengths, T)`` is the same. This function serves several sets
+    of lengths after one run.
 
     Args:
         states: leaves ``(T + 1, *B, ...)``, from :func:`with_initial`.
-        lengths: int ``(*B)``, from 0 to T; others are clipped.
+        lengths: int ``(*B)`` from 0 to T; other values are clipped.
 
     Returns:
         A state with leaves ``(*B, ...)``.

@@ -19,22 +19,24 @@ from .noise import NoisyResidual, add_noise, keep, state_sizes
 def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> Cell:
     """Drop entries of the state in the recurrent products of a cell, in training.
 
-    Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay. Where a
-    gate holds the state itself, as in a GRU, it is whole.
+    Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay the same.
+    The state that a gate carries over, as the update gate of a GRU does, is not
+    dropped.
 
     Args:
-        cell: what to wrap. Parameters and state are its own.
+        cell: cell to wrap. Parameters and state stay the same.
         rate: probability that an entry of the state is zero in the products.
-        variational: one mask for all steps of a sequence, or one for each step. A run
-            in chunks draws one for each chunk, unless each gets the same key.
+        variational: if True, all steps of a sequence share one mask; if False, each
+            step has its own. A run in chunks draws a mask for each chunk, unless the
+            chunks get the same key.
 
     Returns:
-        A :class:`Cell`. A layer of it drops if its ``apply`` gets a ``key``, and
-        evaluates without; unrolls and ``step`` evaluate.
+        A :class:`Cell`. A layer of it drops entries if ``apply`` gets a ``key``.
+        Without a key, in unrolls and in ``step``, it evaluates.
 
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`, or ``rate`` is not a number.
-        ValueError: ``rate`` is below 0, or 1 or more; or the cell has no adjoint whose
+        ValueError: ``rate`` is not in [0, 1), or the cell has no adjoint whose
             ``forward`` takes ``recurrent_dot``, as those of elman, lstm and gru do.
 
     References:
@@ -93,22 +95,22 @@ def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> C
 def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> Cell:
     """Drop entries of the candidate of a cell before it enters the state, in training.
 
-    The candidate is ``g`` of an LSTM and ``n`` of a GRU. What the state holds already
-    is not dropped, however long the sequence. Kept entries are scaled by
+    The candidate is ``g`` of an LSTM and ``n`` of a GRU. The content of the state is
+    not dropped, so memory is not lost over long sequences. Kept entries are scaled by
     ``1 / (1 - rate)``.
 
     Args:
-        cell: what to wrap. Parameters and state are its own.
+        cell: cell to wrap. Parameters and state stay the same.
         rate: probability that an entry of the candidate is zero.
-        variational: one mask for all steps of a sequence, or one for each step.
+        variational: if True, all steps of a sequence share one mask.
 
     Returns:
-        A :class:`Cell`. A layer of it drops if its ``apply`` gets a ``key``, and
-        evaluates without; unrolls and ``step`` evaluate.
+        A :class:`Cell`. A layer of it drops entries if ``apply`` gets a ``key``.
+        Without a key, in unrolls and in ``step``, it evaluates.
 
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`, or ``rate`` is not a number.
-        ValueError: ``rate`` is below 0, or 1 or more; or the cell has no adjoint whose
+        ValueError: ``rate`` is not in [0, 1), or the cell has no adjoint whose
             ``forward`` takes ``candidate_scale``, as those of lstm and gru do.
 
     References:

@@ -14,21 +14,22 @@ from .._typing import Params, Shape, State
 def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
     """Compute the weights of a cell from its parameters by ``transform``.
 
-    For weights that must obey something whatever the optimiser does: an orthogonal or
-    antisymmetric matrix, a sparse or non-negative one, weight normalisation. An unroll
-    transforms once, before its loop, and JAX differentiates the transformation; only
-    ``step``, for streaming, does it at each step.
+    This enforces a constraint on weights whatever an optimiser does, for instance that
+    a matrix is orthogonal, antisymmetric, sparse or non-negative, or weight
+    normalisation. An unroll transforms once, before its loop, and JAX differentiates
+    the transformation. Only ``step``, for streaming, transforms at each step.
 
     Args:
-        cell: what to wrap. Its initial parameters are those before the transformation.
-        transform: parameters to parameters, of the same structure, shapes and dtypes.
+        cell: cell to wrap. Its ``init`` draws the parameters before the transformation.
+        transform: function of parameters to parameters of the same structure, shapes
+            and dtypes.
 
     Returns:
-        A :class:`Cell`. It draws the noise of ``cell``, if it draws any.
+        A :class:`Cell`, with the noise of ``cell`` if that has any.
 
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`, ``transform`` is not a function, or
-            it gives another structure, shape or dtype.
+            its result has another structure, shape or dtype.
 
     >>> import jax.numpy as jnp, jaxrnn
     >>> def without_self(params):  # no unit sees its own past

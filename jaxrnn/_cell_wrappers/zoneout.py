@@ -21,25 +21,25 @@ Kept = dict[str, Array | float]  # of each field, the share that is new
 def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
     """Keep random entries of a cell's state at their old value, in training.
 
-    ``h = k * h_new + (1 - k) * h_prev`` with ``k`` drawn anew for each step and entry:
-    0 with probability ``rate``, else 1; the same for ``c`` with ``cell_rate``.
-    Evaluation takes the expectation: ``k = 1 - rate``.
+    ``h = k * h_new + (1 - k) * h_prev``, where ``k`` is drawn for each step and entry:
+    0 with probability ``rate``, otherwise 1. The same holds for ``c`` with
+    ``cell_rate``. Evaluation uses the expectation ``k = 1 - rate``.
 
     Args:
-        cell: what to wrap; its state is an array ``h``, or has a field ``h``, which is
-            also its output. Parameters and state are its own.
-        rate: probability that an entry of ``h`` stays.
-        cell_rate: probability that an entry of a field ``c`` stays.
+        cell: cell to wrap. Its state is an array ``h``, or has a field ``h``, which is
+            also its output. Parameters and state stay the same.
+        rate: probability that an entry of ``h`` keeps its old value.
+        cell_rate: probability that an entry of a field ``c`` keeps its old value.
 
     Returns:
-        A :class:`Cell`. A layer of it draws if its ``apply`` gets a ``key``; without
-        one, in unrolls and in ``step`` it takes the expectation.
+        A :class:`Cell`. A layer of it draws ``k`` if ``apply`` gets a ``key``. Without
+        a key, in unrolls and in ``step``, it uses the expectation.
 
     Raises:
         TypeError: ``cell`` is not a :class:`Cell`, or a rate is not a number.
-        ValueError: a rate is below 0, or 1 or more; the state has no such field; the
-            output has another size than ``h``; or there is a ``cell_rate`` and ``c`` is
-            scaled by other parts of the state, as in :func:`jaxrnn.slstm`.
+        ValueError: a rate is not in [0, 1), the state has no such field, the output has
+            another size than ``h``, or ``cell_rate`` is given for a cell whose state
+            has fields besides h and c that scale c, as :func:`jaxrnn.slstm` has.
 
     References:
         Krueger et al., Zoneout: regularizing RNNs by randomly preserving hidden

@@ -35,8 +35,8 @@ def residual(layer: Layer) -> Layer:
     """Add the inputs of a layer to its outputs: ``y = x + layer(x)``.
 
     Args:
-        layer: what to wrap; its input size must be its output size. Parameters and
-            state are its own.
+        layer: layer to wrap, of equal input and output sizes. Parameters and state stay
+            the same.
 
     Returns:
         A :class:`Layer`.
@@ -96,9 +96,8 @@ def highway(
     ``y = t layer(x) + (1 - t) x`` with ``t = sigmoid(x W + b)``.
 
     Args:
-        layer: what to wrap; its input size must be its output size. The state is its
-            own.
-        gate_bias: initial ``b``; negative lets inputs through at first.
+        layer: layer to wrap, of equal input and output sizes. The state stays the same.
+        gate_bias: initial ``b``; a negative value favours the inputs at first.
         w_init: initialiser of ``W (O, O)``.
 
     Returns:

@@ -40,28 +40,29 @@ def dropout(
 ) -> Layer:
     """Drop random entries of the outputs, or inputs, of a layer in training.
 
-    Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay. With
-    ``variational=True`` each sequence has one mask for all its steps; a run in chunks
-    draws one for each chunk, unless each gets the same key.
+    Kept entries are scaled by ``1 / (1 - rate)``, so that expectations stay the same.
+    With ``variational=True`` all steps of a sequence share one mask. A run in chunks
+    draws a mask for each chunk, unless the chunks get the same key.
 
     Args:
-        layer: what to wrap. Parameters and state are its own.
+        layer: layer to wrap. Parameters and state stay the same.
         rate: probability that an entry of the outputs becomes zero.
-        input_rate: the same for the inputs, which must be floating then.
-        variational: one mask for all steps.
+        input_rate: probability that an entry of the inputs becomes zero; the inputs
+            must then be floating.
+        variational: if True, all steps of a sequence share one mask.
 
     Returns:
-        A :class:`Layer`. Its ``apply`` drops if it gets a ``key``, and evaluates
-        without; its ``step`` always evaluates. Randomness of the layer inside comes
+        A :class:`Layer`. Its ``apply`` drops entries if it gets a ``key``, and
+        evaluates without a key; its ``step`` always evaluates. The inner layer draws
         from the same key.
 
     Raises:
-        TypeError: ``layer`` is not a :class:`Layer`, or a rate is not a number; when
-            applied, inputs that are dropped are integers.
-        ValueError: a rate is below 0, or 1 or more.
+        TypeError: ``layer`` is not a :class:`Layer`, a rate is not a number, or, when
+            applied, inputs to be dropped are integers.
+        ValueError: a rate is not in [0, 1).
 
-    Differs from torch, whose stacked LSTM drops between its layers alone: here the
-    last layer's outputs are dropped too if it is wrapped.
+    Differs from torch, whose stacked LSTM drops only between its layers: here the
+    outputs of the last layer are dropped too, if it is wrapped.
 
     References:
         Srivastava et al., Dropout, 2014. Variational: Gal and Ghahramani, A
@@ -107,24 +108,23 @@ def weight_drop(
 ) -> Layer:
     """Drop random recurrent weights of a layer in training (DropConnect).
 
-    One draw for each call of ``apply``: all steps, and all rows, see the same weights.
-    Kept weights are scaled by ``1 / (1 - rate)``. What is dropped are parameters: those
-    of a :func:`jaxrnn.reparametrized` cell before they are transformed.
+    Each call of ``apply`` draws once, so all steps and batch entries see the same
+    weights. Kept weights are scaled by ``1 / (1 - rate)``. The parameters are dropped,
+    which for a :func:`jaxrnn.reparametrized` cell are those before the transformation.
 
     Args:
-        layer: what to wrap. Parameters and state are its own.
+        layer: layer to wrap. Parameters and state stay the same.
         rate: probability that a weight becomes zero.
-        names: which leaves of the parameters, by the names of their fields: one or
-            several.
+        names: field name, or names, of the parameters to drop.
 
     Returns:
-        A :class:`Layer`. Its ``apply`` drops if it gets a ``key``, and evaluates
-        without; its ``step`` always evaluates.
+        A :class:`Layer`. Its ``apply`` drops weights if it gets a ``key``, and
+        evaluates without a key; its ``step`` always evaluates.
 
     Raises:
         TypeError: ``layer`` is not a :class:`Layer`, or ``rate`` is not a number.
-        ValueError: ``rate`` is below 0, or 1 or more; when applied, no parameter has
-            one of the names.
+        ValueError: ``rate`` is not in [0, 1), or, when applied, no parameter has one of
+            the names.
 
     References:
         Wan et al., Regularization of neural networks using DropConnect, 2013. Merity,

@@ -27,17 +27,17 @@ def layer(
     """Make a layer that runs a cell over a whole sequence.
 
     Args:
-        cell: what to run. Parameters and state of the layer are the cell's.
+        cell: cell to run. The layer has the parameters and the state of the cell.
         reverse: run from the last step to the first; such a layer cannot be stepped.
-        unroll_fn: how to run it: a function of the signature of :func:`unroll`. None
-            takes :func:`unroll_bptt`, or :func:`unroll` if the cell has no adjoint.
-            Pass ``unroll`` for forward mode (``jax.jvp``, ``jax.jacfwd``).
+        unroll_fn: function with the signature of :func:`unroll` that runs the cell.
+            None uses :func:`unroll_bptt`, or :func:`unroll` if the cell has no adjoint.
+            Forward mode (``jax.jvp``, ``jax.jacfwd``) needs ``unroll``.
 
     Returns:
         A :class:`Layer`.
 
     Raises:
-        TypeError: ``cell`` is not a :class:`Cell`, or ``unroll_fn`` no function.
+        TypeError: ``cell`` is not a :class:`Cell`, or ``unroll_fn`` is not a function.
 
     >>> import jaxrnn
     >>> model = layer(jaxrnn.gru(5))
@@ -146,27 +146,28 @@ def bidirectional(
 ) -> Layer:
     """Make a layer that runs two cells, one in each direction of time.
 
-    Padding needs no reversal: with a mask, the reversed direction waits through it.
+    Outputs are concatenated, or merged. Padded sequences need no reversal: with a mask,
+    the reversed direction holds its state through the padding.
 
     Args:
         forward: cell that runs from the first step to the last.
         backward: cell that runs from the last step to the first.
-        merge: a function of the outputs of both directions, ``(T, *B, O_forward)`` and
-            ``(T, *B, O_backward)``, that acts on the last axis: ``jnp.add``,
-            ``jnp.multiply``, ``lambda f, b: (f + b) / 2``. Concatenates by default.
-        unroll_fn: how to run them, see :func:`layer`.
+        merge: function of the outputs of both directions, ``(T, *B, O_forward)`` and
+            ``(T, *B, O_backward)``, that acts on the last axis, such as ``jnp.add``,
+            ``jnp.multiply`` or ``lambda f, b: (f + b) / 2``. The default concatenates.
+        unroll_fn: function that runs the cells; see :func:`layer`.
 
     Returns:
-        A :class:`Layer` with outputs ``(T, *B, O_forward + O_backward)``, or what
-        ``merge`` gives, each at its own time. Its ``step`` raises ValueError: it would
-        need the future.
+        A :class:`Layer` with outputs ``(T, *B, O_forward + O_backward)``, or the result
+        of ``merge``, each at its own time. Its ``step`` raises ValueError, because it
+        would need the future.
 
     Raises:
         TypeError: an argument is not a :class:`Cell`, for instance a layer, or
-            ``merge`` not a function.
+            ``merge`` is not a function.
         ValueError: ``merge`` does not take outputs of these sizes.
 
-    Differs from Keras, whose merge modes are names: here they are functions.
+    Differs from Keras in taking a function for ``merge`` instead of a name.
 
     References:
         Schuster and Paliwal, Bidirectional recurrent neural networks, 1997.

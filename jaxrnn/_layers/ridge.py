@@ -20,21 +20,22 @@ def ridge_readout(
 ) -> DenseParams:
     """Fit a :func:`jaxrnn.dense` by ridge regression.
 
-    The sum of squared errors plus ``penalty`` times the sum of squared weights is
-    least; the bias is not penalised.
+    The result minimises the sum of squared errors plus ``penalty`` times the sum of
+    squared weights. The bias is not penalised.
 
     Args:
         features: ``(T, *B, F)``, for instance the states of :func:`jaxrnn.echo_state`.
         targets: ``(T, *B, O)``, in the dtype of ``features``.
-        penalty: above 0; it keeps weights small where features are nearly dependent.
-        mask: bool ``(T, *B)``; steps where it is False do not count, whatever they
-            hold. So leave out the first steps, that still tell where the run began.
+        penalty: number above 0; it keeps weights small if features are nearly linearly
+            dependent.
+        mask: bool ``(T, *B)``; masked steps do not count. Use it to drop the washout,
+            the initial transient of a reservoir.
 
     Returns:
         ``DenseParams`` with ``w (F, O)`` and ``b (O,)``.
 
     Raises:
-        ValueError: shapes do not fit, there is no step, or ``penalty`` is not positive.
+        ValueError: shapes do not fit, no step counts, or ``penalty`` is not positive.
         TypeError: dtypes do not fit, or ``mask`` is not boolean.
 
     References:
@@ -70,7 +71,7 @@ def ridge_readout(
     dtype = x.dtype
     x, x_mean = _centred(x.astype(accumulation_dtype(dtype)), counted)
     y, y_mean = _centred(y.astype(accumulation_dtype(dtype)), counted)
-    # Not by x^T x, whose condition number is the square of that of x.
+    # Not by x^T x: its condition number is the square of the condition number of x.
     u, s, vt = jnp.linalg.svd(x, full_matrices=False)
     shrunk = s / (s * s + ridge)
     w = vt.T @ (shrunk[:, None] * (u.T @ y))

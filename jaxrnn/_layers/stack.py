@@ -16,8 +16,8 @@ from .._typing import Array
 def stack(*layers: Layer) -> Layer:
     """Compose layers in sequence: the outputs of each are the inputs of the next.
 
-    Parameters and state are tuples with one entry a layer. Mask and resets go to
-    every layer. If all layers can be stepped, so can the stack.
+    Parameters and state are tuples with one entry for each layer. Every layer gets mask
+    and resets. If all layers can be stepped, the stack can be stepped too.
 
     Args:
         *layers: at least one layer; the input size of each is the output size of the
@@ -27,7 +27,7 @@ def stack(*layers: Layer) -> Layer:
         A :class:`Layer`.
 
     Raises:
-        ValueError: no layers.
+        ValueError: there are no layers.
         TypeError: an argument is not a :class:`Layer`, for instance a cell.
 
     >>> import jax, jax.numpy as jnp, jaxrnn
@@ -45,16 +45,16 @@ def stack(*layers: Layer) -> Layer:
 def skip_stack(*layers: Layer) -> Layer:
     """Compose layers in sequence, and concatenate the outputs of all of them.
 
-    So whatever comes next, a readout, has a short way to each of them.
+    A readout behind it therefore has a direct connection to every layer.
 
     Args:
-        *layers: as of :func:`stack`.
+        *layers: see :func:`stack`.
 
     Returns:
         A :class:`Layer` with outputs ``(T, *B, O_1 + O_2 + ...)``.
 
     Raises:
-        ValueError: no layers.
+        ValueError: there are no layers.
         TypeError: an argument is not a :class:`Layer`, for instance a cell.
 
     References:

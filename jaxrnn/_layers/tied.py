@@ -37,11 +37,12 @@ def tied(
 ) -> Layer:
     """Make a language model that shares one table between embedding and readout.
 
-    ``logits = layer(table[xs]) table^T + b``: ``V O`` parameters less than with two.
+    ``logits = layer(table[xs]) table^T + b``. Two tables would have ``V O`` parameters
+    more.
 
     Args:
-        layer: what maps vectors of size O to vectors of size O.
-        vocab_size: V, number of symbols.
+        layer: layer that maps vectors of size O to vectors of size O.
+        vocab_size: V, number of tokens in the vocabulary.
         table_init: initialiser of the table ``(V, O)``: by default normal with standard
             deviation ``O ** -0.5``, which suits the readout.
 
@@ -51,8 +52,8 @@ def tied(
         ``input_size`` of its ``init`` is not used: V stands in its place.
 
     Raises:
-        TypeError: ``layer`` is not a :class:`Layer`, or ``vocab_size`` not an int; when
-            applied, the inputs are not integers.
+        TypeError: ``layer`` is not a :class:`Layer`, ``vocab_size`` is not an int, or,
+            when applied, the inputs are not integers.
         ValueError: ``vocab_size`` is below 1.
 
     References:

@@ -95,9 +95,9 @@ def dense(
 
     Args:
         size: O, the output size.
-        activation: for instance ``jax.nn.softmax`` or ``jax.nn.sigmoid``. Leave it
-            out before a loss of :mod:`jaxrnn.losses`, which take logits. At masked
-            steps it sees ``b``, where it must have a finite derivative.
+        activation: function of arrays, for instance ``jax.nn.sigmoid``; the identity by
+            default. Use the default before a loss of :mod:`jaxrnn.losses`, which takes
+            logits. Its derivative must be finite at ``b``, its input at masked steps.
         w_init: initialiser of ``w (I, O)``; the bias is zero.
 
     Returns:
@@ -105,7 +105,7 @@ def dense(
 
     Raises:
         ValueError: ``size`` is below 1.
-        TypeError: ``size`` is not an int, or ``activation`` not callable.
+        TypeError: ``size`` is not an int, or ``activation`` is not callable.
 
     >>> model = dense(2, activation=jax.nn.softmax)
     >>> params = model.init(jax.random.key(0), 3)
@@ -145,17 +145,17 @@ class LayerNormParams(NamedTuple):
 def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
     """Layer normalisation of the features of each step.
 
-    ``y = scale * (x - mean) / sqrt(variance + epsilon) + b``, where mean and variance
-    are over the features of one step of one row: no other step and no other row is
-    looked at, so that streaming is the same.
+    ``y = scale * (x - mean) / sqrt(variance + epsilon) + b``. Mean and variance are over
+    the features of one step of one batch entry. No other step is needed, so streaming
+    gives the same result.
 
     Args:
         size: I, the number of features, which is also the output size.
-        epsilon: above 0, added to the variance.
+        epsilon: number above 0 that is added to the variance.
 
     Returns:
-        A :class:`Layer` without state, with parameters :class:`LayerNormParams`: ones
-        and zeros at first.
+        A :class:`Layer` without state, with parameters :class:`LayerNormParams`, which
+        are ones and zeros at first.
 
     Raises:
         ValueError: ``size`` is below 1, or is not the input size.
@@ -217,20 +217,20 @@ def embedding(
     """Look up a learned vector for each token id.
 
     Inputs are integers ``(T, *B)``, with no feature axis; outputs ``(T, *B, O)``.
-    A symbol that is not in ``[0, V)`` gives NaN, not a neighbour's vector.
+    A token id outside ``[0, V)`` gives NaN instead of another token's vector.
 
     Args:
-        vocab_size: V, number of symbols.
+        vocab_size: V, number of tokens in the vocabulary.
         size: O, length of the vectors.
         table_init: initialiser of the table ``(V, O)``, standard normal by default.
 
     Returns:
         A :class:`Layer` without state, with parameters :class:`EmbeddingParams`. The
-        ``input_size`` of its ``init`` is not used: V stands in its place.
+        ``input_size`` of its ``init`` is not used; V takes its place.
 
     Raises:
         ValueError: a size is below 1.
-        TypeError: a size is not an int; when applied, the inputs are not integers.
+        TypeError: a size is not an int, or, when applied, the inputs are not integers.
 
     >>> import jaxrnn
     >>> recurrent = jaxrnn.layer(jaxrnn.gru(5))
