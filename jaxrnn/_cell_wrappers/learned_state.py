@@ -56,7 +56,7 @@ def learned_state(cell: Cell) -> Cell:
 
     def initial_state(params, batch_shape=()):
         def everywhere(leaf: Array) -> Array:
-            # A copy, so that a caller who donates the state does not lose the parameter.
+            # A copy: a caller who donates the state must not lose the parameter.
             return jnp.array(jnp.broadcast_to(leaf, (*batch_shape, *leaf.shape)))
 
         return jax.tree.map(everywhere, widen(params.state))

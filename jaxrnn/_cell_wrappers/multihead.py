@@ -31,8 +31,8 @@ def multihead(
 
     Returns:
         A :class:`Cell`. Its parameters are those of one head with a leading axis
-        ``(N, ...)``, the leaves of its state are ``(*B, N, ...)``, and its output is the
-        concatenation of the heads' outputs, ``(*B, H)`` for most cells. Not supported:
+        ``(N, ...)``, the leaves of its state are ``(*B, N, ...)``, and its output
+        concatenates the heads' outputs, ``(*B, H)`` for most cells. Not supported:
         ``unroll_associative``, dropout in the step, and zoneout.
 
     Raises:

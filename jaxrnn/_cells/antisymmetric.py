@@ -39,8 +39,8 @@ def antisymmetric(
 ) -> Cell:
     """Antisymmetric network: ``h = h_prev + e s(x W_x + h_prev W + b)``.
 
-    ``W = W_h - W_h^T - d I``, computed once for all steps of an unroll; when streaming,
-    in every step.
+    ``W = W_h - W_h^T - d I``. An unroll computes it once for all steps; streaming
+    computes it in every step.
 
     The state is ``h (*B, H)`` and so is the output.
 
@@ -58,9 +58,9 @@ def antisymmetric(
 
     Raises:
         ValueError: ``hidden_size`` is below 1, ``step_size`` is not positive, or
-            ``diffusion`` is below 0, or 1 or more.
-        TypeError: ``hidden_size`` is not an int, a number is none, or ``activation`` is
-            not callable.
+            ``diffusion`` is not in [0, 1).
+        TypeError: ``hidden_size`` is not an int, ``step_size`` or ``diffusion`` is not
+            a number, or ``activation`` is not callable.
 
     torch, Keras and Flax have no such cell.
 

@@ -132,11 +132,11 @@ def conv_gru(
     """Convolutional GRU in one, two or three spatial dimensions.
 
     Inputs are ``(*B, *S, I)``, channels last, and outputs ``(*B, *S, H)``, which are
-    the state. The convolution of the input is one for all steps, before the loop.
+    the state. One convolution before the loop covers the inputs of all steps.
 
     Args:
         hidden_size: H, the number of channels.
-        kernel_shape: K, an odd size for each axis of space.
+        kernel_shape: K, an odd size for each spatial axis.
         spatial_shape: S, the sizes of these axes. No parameter depends on it.
         w_x_init: initialiser of one gate's kernel ``(*K, I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's kernel ``(*K, H, H)`` of ``w_h``.
@@ -146,12 +146,13 @@ def conv_gru(
         ``w_h (*K, H, 3H)``, ``b (3H,)`` and ``b_h (3H,)``; gates in the order r, z, n.
 
     Raises:
-        ValueError: a size is below 1 or a kernel even, or there are not as many in
-            ``kernel_shape`` as in ``spatial_shape``, one to three.
+        ValueError: a size is below 1, a kernel size is even, or ``kernel_shape`` and
+            ``spatial_shape`` do not have the same number of sizes, one to three.
         TypeError: a size is not an int.
 
-    The paper resets before the product; this resets after it, as the GRU of torch and
-    cuDNN, so that a step has one convolution. torch, Keras and Flax have no such cell.
+    The paper resets before the product. This cell resets after it, as the GRU of torch
+    and cuDNN does, so that a step has one convolution. torch, Keras and Flax have no
+    such cell.
 
     References:
         Ballas et al., Delving deeper into convolutional networks for learning video

@@ -137,14 +137,14 @@ def conv_lstm(
     """Convolutional LSTM in one, two or three spatial dimensions.
 
     Inputs are ``(*B, *S, I)``, channels last, and outputs ``h (*B, *S, H)``: sequences
-    of signals, images or volumes. The state is ``LSTMState(h, c)`` of such arrays. The
-    convolution of the input is one for all steps, before the loop.
+    of signals, images or volumes. The state is ``LSTMState(h, c)`` of such arrays. One
+    convolution before the loop covers the inputs of all steps.
 
     Args:
         hidden_size: H, the number of channels.
-        kernel_shape: K, an odd size for each axis of space.
-        spatial_shape: S, the sizes of these axes. No parameter depends on it: a cell of
-            another shape takes the same ones.
+        kernel_shape: K, an odd size for each spatial axis.
+        spatial_shape: S, the sizes of these axes. Parameters do not depend on it, so a
+            cell of another shape can use them.
         forget_bias: initial bias of the forget gate, stored in ``b``.
         w_x_init: initialiser of one gate's kernel ``(*K, I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's kernel ``(*K, H, H)`` of ``w_h``.
@@ -154,13 +154,13 @@ def conv_lstm(
         ``w_h (*K, H, 4H)`` and ``b (4H,)``; gates in the order i, f, g, o.
 
     Raises:
-        ValueError: a size is below 1 or a kernel even, or there are not as many in
-            ``kernel_shape`` as in ``spatial_shape``, one to three.
+        ValueError: a size is below 1, a kernel size is even, or ``kernel_shape`` and
+            ``spatial_shape`` do not have the same number of sizes, one to three.
         TypeError: a size is not an int.
 
-    The paper has peepholes; this has none, as Keras's ``ConvLSTM2D``. That one can
-    stride and leave out the border in the input's convolution; Flax's ``ConvLSTMCell``
-    has the order of the state ``(c, h)``.
+    Differs from the paper in having no peepholes. Differs from Keras's ``ConvLSTM2D``,
+    which has none either, in always padding the convolution and having no stride; from
+    Flax's ``ConvLSTMCell`` in the order of the state, which is ``(c, h)`` there.
 
     References:
         Shi et al., Convolutional LSTM network: a machine learning approach for

@@ -180,8 +180,9 @@ def coupled_lstm(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    The paper parametrises the input gate, ``f = 1 - i``: the same with the weights and
-    the bias of that gate negated. torch, Keras and Flax have no such cell.
+    The paper parametrises the input gate, ``f = 1 - i``, which is the same function
+    with the weights and the bias of that gate negated. torch, Keras and Flax have no
+    such cell.
 
     References:
         Greff et al., LSTM: a search space odyssey, 2015 (CIFG).

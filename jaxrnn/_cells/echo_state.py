@@ -37,8 +37,8 @@ def echo_state_init(
 ) -> ElmanParams:
     """Draw the reservoir; input weights and biases are uniform up to ``input_scale``.
 
-    Each unit hears one in each of ``connections`` permutations, so that there are
-    cycles, and a spectral radius to scale by.
+    Each unit has an incoming connection from each of ``connections`` permutations. So
+    there are cycles, and a spectral radius to scale by.
     """
     key, input_size, float_dtype = checked_init(key, input_size, dtype)
     wide = accumulation_dtype(float_dtype)
@@ -75,17 +75,18 @@ def echo_state(
 ) -> Cell:
     """Reservoir of an echo-state network: a leaky integrator with fixed random weights.
 
-    Run it, and fit a readout to its states with :func:`jaxrnn.ridge_readout`. Nothing
-    keeps an optimiser from its parameters but that you give it others.
+    Run it, and fit a readout to its states with :func:`jaxrnn.ridge_readout`. The
+    parameters are ordinary arrays: leave them out of the ones that you optimise.
 
     Args:
         hidden_size: H.
-        spectral_radius: the largest modulus of an eigenvalue of ``W_h``, leak apart.
-        connections: at most so many units does each hear, itself perhaps one of them;
-            None: 10, or as many as there are.
-        input_scale: largest input weight and bias.
-        time_constant: of the leak, in the unit of ``step_size``.
-        step_size: time from one input to the next; with both at 1 nothing leaks.
+        spectral_radius: largest modulus of an eigenvalue of ``W_h``, without the leak.
+        connections: number of incoming connections of each unit, which may repeat and
+            may come from the unit itself; None uses ``min(10, hidden_size)``.
+        input_scale: largest absolute value of input weights and biases.
+        time_constant: time constant of the leak, in the unit of ``step_size``.
+        step_size: time from one input to the next. If it equals ``time_constant``,
+            there is no leak.
         activation: s, any function of arrays.
 
     Returns:
@@ -96,8 +97,8 @@ def echo_state(
         ValueError: a size is below 1, ``connections`` is above ``hidden_size``, or the
             radius, the scale or a time is not positive; see
             :func:`jaxrnn.leaky_integrator`.
-        TypeError: a size is not an int, a number is none, or ``activation`` is not
-            callable.
+        TypeError: a size is not an int, a numeric argument is not a number, or
+            ``activation`` is not callable.
 
     torch, Keras and Flax have no such cell.
 

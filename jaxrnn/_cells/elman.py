@@ -143,9 +143,9 @@ def elman(
 
     Args:
         hidden_size: H.
-        activation: s, any function of arrays; the adjoint has formulas for
-            ``jnp.tanh``, ``jax.nn.relu`` and ``jax.nn.leaky_relu`` (slope 0.01) and
-            takes the derivative of others from JAX.
+        activation: s, any function of arrays. The adjoint has formulas for
+            ``jnp.tanh``, ``jax.nn.relu`` and ``jax.nn.leaky_relu`` (slope 0.01); JAX
+            differentiates any other function.
         w_x_init: initialiser of ``w_x (I, H)``.
         w_h_init: initialiser of ``w_h (H, H)``.
 
@@ -154,9 +154,9 @@ def elman(
 
     Raises:
         ValueError: ``hidden_size`` is below 1.
-        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` is not callable.
 
-    Differs from ``torch.nn.RNN`` in having one bias instead of two, whose sum it is.
+    Differs from ``torch.nn.RNN`` in having one bias, the sum of the two biases there.
 
     References:
         Elman, Finding structure in time, 1990.

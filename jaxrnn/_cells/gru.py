@@ -69,6 +69,8 @@ class GRUParams(NamedTuple):
     w_x: Array  # (I, 3H)
     w_h: Array  # (H, 3H)
     b: Array  # (3H,), added to the input product
+    # Without reset_after only the sum of b and b_h matters. It is kept all the same, so
+    # that the option does not change the structure of a file of parameters.
     b_h: Array  # (3H,), added to the recurrent product
 
 
@@ -261,9 +263,9 @@ def gru(
 
     Args:
         hidden_size: H.
-        reset_after: True multiplies the reset gate after the recurrent product, as
-            torch and cuDNN do; False before it, as in the paper's last version.
-            Trained weights of one form do not fit the other.
+        reset_after: True applies the reset gate after the recurrent product, as torch
+            and cuDNN do; False applies it before, as in the paper's last version.
+            Weights that were trained in one form do not fit the other.
         w_x_init: initialiser of one gate's block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's block ``(H, H)`` of ``w_h``.
 
@@ -274,9 +276,10 @@ def gru(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    Same gates and biases as ``torch.nn.GRU``, with transposed weights. Differs from
-    Keras in the order of the gates (z, r, n there) and, without ``reset_after``, in
-    keeping ``b_h``; from Haiku in that z keeps the old state rather than the new.
+    Gates and biases are those of ``torch.nn.GRU``, with transposed weights. Differs
+    from Keras in the order of the gates (z, r, n there) and, without ``reset_after``,
+    in keeping ``b_h``. Differs from Haiku in that z keeps the old state, not the new
+    one.
 
     References:
         Cho et al., Learning phrase representations using RNN encoder-decoder for

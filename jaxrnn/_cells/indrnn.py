@@ -128,8 +128,8 @@ def indrnn(
 ) -> Cell:
     """Independently recurrent network: ``h = s(x W_x + u * h_prev + b)``.
 
-    The state is ``h (*B, H)`` and so is the output. No unit sees another's past: what
-    they have to say to each other, a second layer hears.
+    The state is ``h (*B, H)`` and so is the output. Units do not interact within a
+    layer; stack layers to mix them.
 
     Args:
         hidden_size: H.
@@ -143,7 +143,7 @@ def indrnn(
 
     Raises:
         ValueError: ``hidden_size`` is below 1.
-        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` is not callable.
 
     torch, Keras and Flax have no such cell.
 

@@ -154,14 +154,14 @@ def janet(
 ) -> Cell:
     """Just Another NETwork, with only a forget gate: ``h = s(a_f) h_prev + i g``.
 
-    What comes in has the share ``i = 1 - s(a_f - beta)``: more than is forgotten, for
-    ``beta`` above 0. The state, an array ``h (*B, H)``, is also the output.
+    The candidate enters with weight ``i = 1 - s(a_f - beta)``, which exceeds ``1 - f``
+    if ``beta`` is above 0. The state, an array ``h (*B, H)``, is also the output.
 
     Args:
         hidden_size: H.
-        beta: how much later the input closes than the forget gate does.
-        forget_bias: initial bias of the forget gate, stored in ``b``. The paper has
-            chrono initialisation: draw it yourself for long memory.
+        beta: shift of the input gate relative to the forget gate.
+        forget_bias: initial bias of the forget gate, stored in ``b``. The paper uses
+            chrono initialisation, which you can draw yourself for long memory.
         w_x_init: initialiser of one block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one block ``(H, H)`` of ``w_h``.
 

@@ -186,7 +186,7 @@ def jordan(
         hidden_size: H.
         output_size: O.
         activation: s, any function of arrays.
-        output_activation: q; by default there is none.
+        output_activation: q, any function of arrays; the identity by default.
         w_x_init: initialiser of ``w_x (I, H)``.
         w_h_init: initialiser of ``w_h (O, H)``.
         w_y_init: initialiser of ``w_y (H, O)``.
@@ -196,10 +196,10 @@ def jordan(
 
     Raises:
         ValueError: a size is below 1.
-        TypeError: a size is not an int, or an activation not callable.
+        TypeError: a size is not an int, or an activation is not callable.
 
-    Jordan's plan units also keep a share of their own past. torch, Keras and Flax have
-    no such cell.
+    Differs from Jordan's network, whose plan units also keep a share of their own past.
+    torch, Keras and Flax have no such cell.
 
     References:
         Jordan, Serial order: a parallel distributed processing approach, 1986.

@@ -199,9 +199,9 @@ def layer_norm_gru(
 ) -> Cell:
     """Gated recurrent unit with layer normalisation inside the step.
 
-    The products with the input and with the state are normalised: both gates together,
-    the candidate by itself. The reset gate acts after the product. The state, an array
-    ``h (*B, H)``, is also the output.
+    The products with the input and with the state are normalised, both gates together
+    and the candidate by itself. The reset gate acts after the product. The state, an
+    array ``h (*B, H)``, is also the output.
 
     Args:
         hidden_size: H.
@@ -215,8 +215,8 @@ def layer_norm_gru(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    Differs from haste's in normalising the candidate apart from the gates, as the
-    paper does; and from the paper in that z keeps the old state, as in
+    Differs from the haste library in normalising the candidate apart from the gates, as
+    the paper does. Differs from the paper in that z keeps the old state, as in
     :func:`jaxrnn.gru`. torch, Keras and Flax have no such cell.
 
     References:

@@ -206,8 +206,8 @@ def layer_norm_lstm(
     """Long short-term memory with layer normalisation inside the step.
 
     The products with the input and with the hidden state are normalised, each over all
-    four gates at once, and the cell state where the output reads it. The state is
-    ``LSTMState(h, c)``; the output is ``h (*B, H)``.
+    four gates together. The cell state is normalised where the output reads it. The
+    state is ``LSTMState(h, c)``; the output is ``h (*B, H)``.
 
     Args:
         hidden_size: H.
@@ -222,8 +222,8 @@ def layer_norm_lstm(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    The paper adds a bias to each of the two products; ``b`` is their sum with that of
-    the gates. torch, Keras and Flax have no such cell. To normalise between layers
+    The paper adds a bias to each of the two products and to the gates; ``b`` is the sum
+    of the three. torch, Keras and Flax have no such cell. To normalise between layers
     instead, use :func:`jaxrnn.layer_norm`.
 
     References:

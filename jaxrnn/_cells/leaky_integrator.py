@@ -95,7 +95,7 @@ def leaky_integrator(
 ) -> Cell:
     """Leaky integrator: ``h = (1 - k) h_prev + k s(x W_x + h_prev W_h + b)``.
 
-    One Euler step of ``tau dh/dt = -h + s(x W_x + h W_h + b)``, so that
+    This is one Euler step of ``tau dh/dt = -h + s(x W_x + h W_h + b)`` with
     ``k = step_size / time_constant``. The state is ``h (*B, H)`` and so is the output.
     With k = 1 it is :func:`jaxrnn.elman`.
 
@@ -112,7 +112,7 @@ def leaky_integrator(
 
     Raises:
         ValueError: ``hidden_size`` is below 1, ``time_constant`` or ``step_size`` is
-            not positive, or the step is the longer one.
+            not positive, or ``step_size`` is above ``time_constant``.
         TypeError: ``hidden_size`` is not an int, a time is not a number, or
             ``activation`` is not callable.
 

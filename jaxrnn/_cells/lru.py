@@ -84,7 +84,7 @@ def lru_init(
     key, input_size, float_dtype = checked_init(key, input_size, dtype)
     wide = accumulation_dtype(float_dtype)
     key_m, key_phi, key_x = jax.random.split(key, 3)
-    # Uniform in area: so are the squares, between those of the radii.
+    # Uniform in area means that the squares of the moduli are uniform.
     tiny = jnp.finfo(wide).tiny
     low, high = max(least_decay**2, tiny), most_decay**2
     squared = jax.random.uniform(key_m, (hidden_size,), wide, low, high)
@@ -193,17 +193,17 @@ def lru(
 
     Args:
         hidden_size: H, the number of complex units.
-        least_decay: least modulus of ``k`` at first.
-        most_decay: largest modulus of ``k`` at first, below 1; the nearer to it, the
-            longer the memory.
+        least_decay: smallest initial modulus of ``k``, r_min of the paper.
+        most_decay: largest initial modulus of ``k``, r_max of the paper. It is below 1;
+            the nearer to 1, the longer the memory.
         w_x_init: initialiser of one part ``(I, H)`` of ``w_x``.
 
     Returns:
         A :class:`Cell` with parameters :class:`LRUParams`.
 
     Raises:
-        ValueError: ``hidden_size`` is below 1; a decay is below 0, or 1 or more; or
-            they are not in order.
+        ValueError: ``hidden_size`` is below 1, a decay is not in [0, 1), or
+            ``least_decay`` is not below ``most_decay``.
         TypeError: ``hidden_size`` is not an int, or a decay is not a number.
 
     torch, Keras and Flax have no such cell.

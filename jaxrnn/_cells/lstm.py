@@ -196,8 +196,8 @@ def lstm(
         hidden_size: H.
         forget_bias: initial bias of the forget gate, stored in ``b``; nothing is
             added at run time.
-        cell_clip: largest modulus of an entry of the cell state c, which is clipped;
-            no gradient passes where it is. None clips nothing.
+        cell_clip: bound at which entries of the cell state c are clipped, above and
+            below. No gradient passes through a clipped entry. None does not clip.
         w_x_init: initialiser of one gate's block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's block ``(H, H)`` of ``w_h``.
 
@@ -206,11 +206,11 @@ def lstm(
 
     Raises:
         ValueError: ``hidden_size`` is below 1, or ``cell_clip`` is not positive.
-        TypeError: ``hidden_size`` is not an int, or ``cell_clip`` not a number.
+        TypeError: ``hidden_size`` is not an int, or ``cell_clip`` is not a number.
 
-    Differs from ``torch.nn.LSTM`` in having one bias instead of two, whose sum it is,
+    Differs from ``torch.nn.LSTM`` in having one bias, the sum of the two biases there,
     and transposed weights; the order of the gates is the same. Differs from Flax in
-    the order of the state, ``(h, c)`` here and ``(c, h)`` there.
+    the order of the state, which is ``(c, h)`` there.
 
     References:
         Hochreiter and Schmidhuber, Long short-term memory, 1997. Gers, Schmidhuber

@@ -157,8 +157,8 @@ def mgu(
 ) -> Cell:
     """Minimal gated unit: a GRU with one gate for both purposes.
 
-    ``h = (1 - f) h_prev + f n``, with ``n`` of ``f h_prev``. The state, an array
-    ``h (*B, H)``, is also the output.
+    ``h = (1 - f) h_prev + f n``, where the candidate ``n`` reads ``f h_prev``. The
+    state, an array ``h (*B, H)``, is also the output.
 
     Args:
         hidden_size: H.
@@ -172,8 +172,8 @@ def mgu(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    As in the paper the gate lets in what is new. Flax's ``MGUCell`` keeps what is old
-    by it, and resets after the product: it is another function.
+    Differs from Flax's ``MGUCell``, whose gate keeps the old state and resets after the
+    product. Here the gate lets the candidate in, as in the paper.
 
     References:
         Zhou et al., Minimal gated unit for recurrent neural networks, 2016.

@@ -157,9 +157,9 @@ def mingru(
 
     Args:
         hidden_size: H.
-        activation: g of the candidate, any function of arrays; by default there is
-            none, as in the paper's vanilla form; its log-space form needs one with
-            positive values.
+        activation: g of the candidate, any function of arrays; the identity by
+            default, as in the paper's vanilla form. Its log-space form needs positive
+            values.
         w_x_init: initialiser of one block ``(I, H)`` of ``w_x``.
 
     Returns:
@@ -167,7 +167,7 @@ def mingru(
 
     Raises:
         ValueError: ``hidden_size`` is below 1.
-        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` is not callable.
 
     torch, Keras and Flax have no such cell.
 

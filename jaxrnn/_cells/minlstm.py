@@ -98,8 +98,8 @@ def _gates(
     """``a``, ``k``, ``1 - k`` and ``n``."""
     a = add_bias(project_inputs(params, xs), params.b)
     a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
-    # With s(a) = 1 / (1 + exp(-a)), shares of a sum of exponentials. As multiples of
-    # the largest none overflows, and the sum is at least 1 where both gates are shut.
+    # With s(a) = 1 / (1 + exp(-a)), k and 1 - k are shares of a sum of exponentials. In
+    # multiples of the largest one, no term overflows, and the sum is at least 1.
     largest = lax.stop_gradient(jnp.maximum(jnp.maximum(-a_i, -a_f), 0))
     one, e_i, e_f = (jnp.exp(x - largest) for x in (0, -a_i, -a_f))
     total = (one + e_i) + (one + e_f)
@@ -173,16 +173,16 @@ def minlstm(
 ) -> Cell:
     """minLSTM: ``h = f' h_prev + i' n``, with ``f' + i' = 1``.
 
-    Gates and candidate are of the input alone. The state is ``h (*B, H)`` and so is the
-    output. A step is linear in the state:
-    :func:`jaxrnn.unroll_associative` runs it without a loop over time.
+    Gates and candidate depend only on the input. The state is ``h (*B, H)`` and so is
+    the output. A step is linear in the state: :func:`jaxrnn.unroll_associative` runs it
+    without a loop over time.
 
     Args:
         hidden_size: H.
         forget_bias: initial bias of the forget gate, stored in ``b``.
-        activation: g of the candidate, any function of arrays; by default there is
-            none, as in the paper's vanilla form; its log-space form needs one with
-            positive values.
+        activation: g of the candidate, any function of arrays; the identity by
+            default, as in the paper's vanilla form. Its log-space form needs positive
+            values.
         w_x_init: initialiser of one block ``(I, H)`` of ``w_x``.
 
     Returns:
@@ -190,7 +190,7 @@ def minlstm(
 
     Raises:
         ValueError: ``hidden_size`` is below 1.
-        TypeError: ``hidden_size`` is not an int, or ``activation`` not callable.
+        TypeError: ``hidden_size`` is not an int, or ``activation`` is not callable.
 
     torch, Keras and Flax have no such cell.
 

@@ -90,16 +90,16 @@ def orthogonal_rnn(
 ) -> Cell:
     """Simple recurrent cell ``h = s(x W_x + h_prev Q + b)`` with an orthogonal Q.
 
-    ``Q = map_fn(W_h)`` is orthogonal, up to rounding, whatever an optimiser does to
-    ``W_h``, so that no product with it shrinks or stretches the state. It is computed
-    once for all steps of an unroll; when streaming, in every step. The state is
+    ``Q = map_fn(W_h)`` stays orthogonal, up to rounding, whatever an optimiser does to
+    ``W_h``. So the product with Q neither shrinks nor stretches the state. An unroll
+    computes Q once for all steps; streaming computes it in every step. The state is
     ``h (*B, H)`` and so is the output.
 
     Args:
         hidden_size: H.
-        map_fn: matrix ``(H, H)`` to matrix, such as :func:`exponential_map` or
-            :func:`cayley_transform`. Angles are uniform at first with the former; with
-            the latter they are nearer to 0.
+        map_fn: function of a matrix ``(H, H)`` to an orthogonal one, such as
+            :func:`exponential_map` or :func:`cayley_transform`. The initial angles are
+            uniform with the former, and nearer to 0 with the latter.
         activation: s, any function of arrays.
         w_x_init: initialiser of ``w_x (I, H)``.
         w_h_init: initialiser of ``w_h (H, H)``, from which Q is made.
@@ -110,7 +110,7 @@ def orthogonal_rnn(
     Raises:
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int, ``activation`` is not callable, or
-            ``map_fn`` is no function of a matrix to one like it.
+            ``map_fn`` is not a function from a matrix to a matrix of the same size.
 
     torch, Keras and Flax have no such cell; ``torch.nn.utils.parametrizations`` has the
     same maps.

@@ -191,8 +191,8 @@ def peephole_lstm(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    torch, Keras and Flax have no such cell. Gradients go through the peepholes, as in
-    Graves (2013), and are not cut off there, as in the first paper.
+    torch, Keras and Flax have no such cell. Gradients flow through the peepholes, as in
+    Graves (2013); the first paper cuts them off there.
 
     References:
         Gers and Schmidhuber, Recurrent nets that time and count, 2000. Graves,

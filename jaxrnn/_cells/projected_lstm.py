@@ -176,7 +176,7 @@ def projected_lstm(
 
     Args:
         hidden_size: H, of the cell state and the gates.
-        projection_size: P, of the hidden state and the output; below H.
+        projection_size: P, size of the hidden state and of the output, below H.
         forget_bias: initial bias of the forget gate, stored in ``b``.
         w_x_init: initialiser of one gate's block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's block ``(P, H)`` of ``w_h``.
@@ -186,11 +186,11 @@ def projected_lstm(
         A :class:`Cell` with parameters :class:`ProjectedLSTMParams`.
 
     Raises:
-        ValueError: a size is below 1, or ``projection_size`` not below ``hidden_size``.
+        ValueError: a size is below 1, or ``projection_size`` is not below H.
         TypeError: a size is not an int.
 
-    The same as ``torch.nn.LSTM(proj_size=...)``, but for one bias instead of two and
-    transposed weights. Keras and Flax have no such cell. The paper has peepholes too,
+    Differs from ``torch.nn.LSTM(proj_size=...)`` in having one bias instead of two, and
+    transposed weights. Keras and Flax have no such cell. The paper also has peepholes,
     and a second projection that is not fed back.
 
     References:

@@ -163,14 +163,14 @@ def recurrent_highway(
 ) -> Cell:
     """Recurrent highway network: ``depth`` gated sublayers in each step.
 
-    ``h_l = h_(l-1) + t_l (n_l - h_(l-1))``, the carry gate being ``1 - t``. The input
-    enters the first. The state is ``h (*B, H)`` and so is the output.
+    ``h_l = h_(l-1) + t_l (n_l - h_(l-1))``, with ``1 - t`` as the carry gate. The first
+    sublayer reads the input. The state is ``h (*B, H)`` and so is the output.
 
     Args:
         hidden_size: H.
         depth: L, the number of sublayers.
-        transform_bias: initial bias of the gates t; below zero they begin by carrying
-            the state on.
+        transform_bias: initial bias of the gates t. With a negative value they carry
+            the state on at first.
         w_x_init: initialiser of one block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one block ``(H, H)`` of ``w_h``.
 
@@ -179,7 +179,7 @@ def recurrent_highway(
 
     Raises:
         ValueError: ``hidden_size`` or ``depth`` is below 1.
-        TypeError: one of them is not an int.
+        TypeError: ``hidden_size`` or ``depth`` is not an int.
 
     torch, Keras and Flax have no such cell.
 

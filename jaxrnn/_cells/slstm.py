@@ -161,13 +161,13 @@ def slstm(
     """LSTM with an exponential input gate and a normaliser (sLSTM).
 
     The state is :class:`SLSTMState` ``(h, c, n, m)``; the output is ``h (*B, H)``. New
-    content may outweigh by any factor what the cell held, so that it can revise what it
-    stored. For the paper's heads see :func:`jaxrnn.multihead`; its convolution,
-    normalisation and projections are layers around it.
+    content may outweigh the old content of the cell by any factor, so the cell can
+    revise what it stored. The paper's heads are :func:`jaxrnn.multihead`; its
+    convolution, normalisation and projections are layers around the cell.
 
     Args:
         hidden_size: H.
-        exponential: True gives the forget gate an exponential too, False a sigmoid.
+        exponential: if True, the forget gate is exponential too; if False, a sigmoid.
         forget_bias: initial bias of the forget gate, stored in ``b``.
         w_x_init: initialiser of one gate's block ``(I, H)`` of ``w_x``.
         w_h_init: initialiser of one gate's block ``(H, H)`` of ``w_h``.
@@ -179,8 +179,9 @@ def slstm(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    A fresh state is told row by row, so that rows may be reset one by one; the authors'
-    code looks at the whole batch. torch, Keras and Flax have no such cell.
+    Differs from the authors' code, which tests the whole batch for a fresh state. Here
+    each batch entry is tested, so entries can be reset one by one. torch, Keras and
+    Flax have no such cell.
 
     References:
         Beck et al., xLSTM: extended long short-term memory, 2024.

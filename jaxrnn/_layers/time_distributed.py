@@ -145,9 +145,9 @@ class LayerNormParams(NamedTuple):
 def layer_norm(size: int, *, epsilon: float = 1e-5) -> Layer:
     """Layer normalisation of the features of each step.
 
-    ``y = scale * (x - mean) / sqrt(variance + epsilon) + b``. Mean and variance are over
-    the features of one step of one batch entry. No other step is needed, so streaming
-    gives the same result.
+    ``y = scale * (x - mean) / sqrt(variance + epsilon) + b``, with mean and variance
+    over the features of one step of one batch entry. No other step is needed, so
+    streaming gives the same result.
 
     Args:
         size: I, the number of features, which is also the output size.
