@@ -90,20 +90,20 @@ def init(
     """Make the state before the first update.
 
     Args:
-        layer: what is trained; it must be causal.
-        params: its initial parameters; copied.
+        layer: layer to train; it must be causal.
+        params: initial parameters of the layer. They are copied.
         optimizer: any Optax transformation.
-        key: a ``jax.random`` key, from which every update gets its own.
+        key: a ``jax.random`` key; every update gets a key derived from it.
         window: the first window, or one of its shape; its values are not used.
-        k2: steps that a gradient flows back from the end of a window; None: k1, the
-            steps of the window.
+        k2: number of steps that a gradient flows back from the end of a window; None
+            uses k1, the steps of the window.
 
     Returns:
         A :class:`TruncatedState` at step 0, with the layer's initial state.
 
     Raises:
-        TypeError: ``layer`` is not a :class:`~jaxrnn.Layer`, or ``k2`` not an int.
-        ValueError: ``k2`` is below k1; or the layer looks at later inputs.
+        TypeError: ``layer`` is not a :class:`~jaxrnn.Layer`, or ``k2`` is not an int.
+        ValueError: ``k2`` is below k1, or the layer depends on later inputs.
     """
     check_layer("layer", layer)
     check_optimizer(optimizer)
@@ -135,22 +135,22 @@ def make_update(
 ) -> Callable[[TruncatedState, Window], tuple[TruncatedState, Metrics]]:
     """Make the jitted function of one training step on a window.
 
-    For :func:`jaxrnn.train.fit`, or a loop of your own. As with
-    :func:`jaxrnn.train.make_update` a step whose loss or gradient is not finite changes
-    nothing, the carried state included.
+    Use it with :func:`jaxrnn.train.fit`, or in a loop of your own; it donates its
+    state. As with :func:`jaxrnn.train.make_update`, a step whose loss or gradient is
+    not finite changes nothing, including the carried state.
 
     Args:
-        layer: what is trained; it must be causal.
-        loss_fn: ``(ys, window) -> loss`` or ``-> (loss, metrics)``; ``ys`` are the
-            outputs at the steps of the window.
+        layer: layer to train; it must be causal.
+        loss_fn: function ``(ys, window) -> loss`` or ``-> (loss, metrics)`` of the
+            outputs ``ys`` at the steps of the window.
         optimizer: any Optax transformation.
 
     Returns:
         ``update(state, window) -> (state, metrics)``.
 
     Raises:
-        TypeError: ``layer`` is not a :class:`~jaxrnn.Layer`; while tracing, what
-            ``loss_fn`` returns is no scalar.
+        TypeError: ``layer`` is not a :class:`~jaxrnn.Layer`, or, while tracing,
+            ``loss_fn`` does not return a scalar.
         ValueError: while tracing, a window does not fit the state.
     """
     check_layer("layer", layer)
@@ -211,26 +211,26 @@ def contiguous_windows(
 ) -> Iterator[Window]:
     """Cut one long stream into parallel rows, and yield them window by window.
 
-    Row b is a part of the stream without gaps, and so is every row of what follows each
-    other: the state that one window ends with is that with which the next begins.
+    Each row holds one contiguous part of the stream, and consecutive windows continue
+    it: the final state of a window is the initial state of the next.
 
     Args:
-        xs: the stream ``(N, ...)``: tokens ``(N,)`` or features ``(N, I)``.
-        targets: a pytree of arrays ``(N, ...)``; in language modelling the stream one
+        xs: the stream ``(N, ...)``: token ids ``(N,)`` or features ``(N, I)``.
+        targets: pytree of arrays ``(N, ...)``; in language modelling, the stream one
             step later.
-        batch_size: B, how many rows.
-        k1: steps of a window.
-        resets: bool ``(N,)``, True at the first step of each document. None: none but
-            the beginning of each row, which is always one.
+        batch_size: B, number of rows.
+        k1: number of steps of a window.
+        resets: bool ``(N,)``, True at the first step of each document. None means that
+            the stream is one document. The start of a row is always a reset.
 
     Returns:
-        An iterator over :class:`Window` with arrays ``(k1, B, ...)``. The last steps of
-        each row that fill no window, fewer than k1, and the last of the stream that
-        fill no row, fewer than B, are left out.
+        An iterator over :class:`Window` with arrays ``(k1, B, ...)``. Steps at the end
+        that do not fill a row (fewer than B) or a window (fewer than k1 of each row)
+        are left out.
 
     Raises:
         ValueError: the stream is too short for one window, or lengths differ.
-        TypeError: a size is not an int, or ``resets`` not boolean.
+        TypeError: a size is not an int, or ``resets`` is not boolean.
 
     >>> first, second = contiguous_windows(
     ...     np.arange(12), np.arange(1, 13), batch_size=2, k1=3

@@ -46,23 +46,24 @@ class AttendingState(NamedTuple):
 def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
     """Make a layer whose cell reads, beside each input, an attention over a memory.
 
-    The query is the cell's last output; the context that it finds stands behind the
-    input, and behind the output. What is looked at is part of the state: see
-    :func:`remember`. Resets renew the state of the cell and leave that.
+    The query is the last output of the cell. The context that it finds is concatenated
+    to the input and to the output of the cell. The memory is part of the state; see
+    :func:`remember`. A reset renews the state of the cell and keeps the memory.
 
     Args:
-        cell: what runs, from inputs and context ``(*B, I + F)``.
-        memory_size: F, the number of features of what is looked at.
-        attention: :func:`additive`, :func:`dot_product`, or your own.
+        cell: cell to run, which reads input and context, ``(*B, I + F)``.
+        memory_size: F, number of features of the memory.
+        attention: :func:`additive`, :func:`dot_product`, or an :class:`Attention` of
+            your own.
 
     Returns:
         A :class:`Layer` with parameters :class:`AttendingParams`, state
-        :class:`AttendingState`, at first with nothing to look at, and outputs
+        :class:`AttendingState`, whose memory is empty at first, and outputs
         ``(T, *B, O + F)``.
 
     Raises:
-        TypeError: ``cell`` is not a :class:`Cell`, ``memory_size`` not an int, or
-            ``attention`` no :class:`Attention`.
+        TypeError: ``cell`` is not a :class:`Cell`, ``memory_size`` is not an int, or
+            ``attention`` is not an :class:`Attention`.
         ValueError: ``memory_size`` is below 1.
 
     References:
@@ -139,7 +140,7 @@ def attending(cell: Cell, memory_size: int, attention: Attention) -> Layer:
         def begin(params: Params, batch_shape: Shape = ()) -> State:
             return fresh.cell, fresh.y, weights
 
-        # The memory is not carried by the loop, which would keep it once for each step.
+        # The memory stays out of the loop, which would keep a copy of it for each step.
         around = Cell(
             init=init,
             initial_state=begin,
@@ -178,10 +179,10 @@ def remember(
     """Make the memory of a layer of :func:`attending` from the outputs of an encoder.
 
     Args:
-        attention: that of the layer.
-        params: of the attention: ``params.attention`` of the layer's.
-        ys: ``(S, *B, F)``, time first.
-        mask: bool ``(S, *B)``; what is False gets no weight, NaN included.
+        attention: the attention of the layer.
+        params: parameters of the attention, ``params.attention`` of the layer.
+        ys: outputs of the encoder ``(S, *B, F)``, time first.
+        mask: bool ``(S, *B)``; masked steps get no weight, even if they hold NaN.
 
     Returns:
         A :class:`Memory`, for :class:`AttendingState`.

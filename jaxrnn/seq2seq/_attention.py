@@ -126,14 +126,15 @@ def attend(
     """Average the values of a memory, weighted by their attention for a query.
 
     Args:
-        attention: :func:`additive`, :func:`dot_product`, or your own.
-        params: its parameters.
+        attention: :func:`additive`, :func:`dot_product`, or an :class:`Attention` of
+            your own.
+        params: parameters of the attention.
         query: ``(*B, Q)``.
-        memory: S steps, S may be 0.
+        memory: memory of S steps; S may be 0.
 
     Returns:
         ``(context, weights)`` of shapes ``(*B, F)`` and ``(*B, S)``. The weights sum to
-        1, or are zero for rows without a valid step.
+        1, or are zero for a batch entry whose steps are all masked.
     """
     query = jnp.asarray(query)
     scores = attention.score(params, query, memory.keys)

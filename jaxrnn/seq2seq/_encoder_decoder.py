@@ -68,24 +68,25 @@ def encoder_decoder(
 ) -> EncoderDecoder:
     """Make an encoder-decoder model of a layer that reads and a cell that writes.
 
-    The decoder is a stack of ``inputs``, the cell and ``readout``. Its cell begins in
-    ``tanh(s W + b)``, where ``s`` are all parts of the encoder's final state, side by
-    side: with a mask, that at the end of each source.
+    The decoder is a stack of ``inputs``, the cell and ``readout``. The initial state of
+    its cell is ``tanh(s W + b)``, where ``s`` concatenates all fields of the encoder's
+    final state. With a mask, that is the state at the end of each source.
 
     Args:
-        encoder: reads sources ``(S, *B, ...)``; bidirectional, say.
-        cell: of the decoder.
-        inputs: from targets to what the cell reads: an ``embedding`` of tokens.
-        readout: from what the cell gives, and behind it the context, to logits: a
-            ``dense`` layer.
-        attention: :func:`additive` or :func:`dot_product`; None: the decoder knows no
-            more of the source than the state that it begins with.
+        encoder: layer that reads sources ``(S, *B, ...)``, for instance a bidirectional
+            one.
+        cell: cell of the decoder.
+        inputs: layer from targets to the inputs of the cell, such as an ``embedding``.
+        readout: layer from the outputs of the cell, followed by the context, to logits,
+            such as ``dense``.
+        attention: :func:`additive` or :func:`dot_product`. With None, the decoder knows
+            only its initial state of the source.
 
     Returns:
         An :class:`EncoderDecoder`.
 
     Raises:
-        TypeError: an argument is no layer, or no cell.
+        TypeError: an argument is not a layer, or not a cell.
         ValueError: from ``init``, if the encoder has no state.
 
     References:

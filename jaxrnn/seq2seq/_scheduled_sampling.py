@@ -27,27 +27,27 @@ def scheduled_sampling(
 ) -> tuple[State, Array]:
     """Run a decoder that reads its own outputs at random steps, for training.
 
-    At each step but the first, with probability ``rate``, each row reads what it would
-    write after the step before instead of what it is given. No gradient goes through
-    that choice.
+    At each step except the first, with probability ``rate``, a batch entry reads the
+    token that it would generate after the step before, instead of its input. No
+    gradient flows through that choice.
 
     Args:
-        layer: a decoder of symbols that can be stepped.
-        params: its parameters.
-        xs: symbols ``(T, *B)``.
-        state: before the first step: from ``encode``, say.
-        rate: 0 reads ``xs`` alone, as ``layer.apply`` does. A schedule raises it: an
-            array, so that it compiles once.
+        layer: decoder of tokens that can be stepped.
+        params: parameters of the layer.
+        xs: token ids ``(T, *B)``.
+        state: state before the first step, for instance from ``encode``.
+        rate: probability from 0 to 1; 0 reads only ``xs``, as ``layer.apply`` does.
+            Pass an array if a schedule raises it, so that it compiles once.
         key: a ``jax.random`` key.
-        choose: from logits to symbols; None draws them, ``decode.sampling()``.
+        choose: function of key and logits to tokens; None uses ``decode.sampling()``.
         mask: bool ``(T, *B)``; where False the state is held and the output is zero.
 
     Returns:
         ``(state, ys)``, as ``layer.apply``.
 
     Raises:
-        TypeError: ``xs`` are not integers, or ``mask`` not boolean.
-        ValueError: a number ``rate`` is below 0 or above 1; there is no step; or the
+        TypeError: ``xs`` does not hold integers, or ``mask`` is not boolean.
+        ValueError: a number ``rate`` is below 0 or above 1, there is no step, or the
             layer cannot be stepped.
 
     References:
@@ -98,7 +98,8 @@ def _sampled(
 
     def take(state, x, valid):
         def hold(new, old):
-            # What is handed on as it is, a memory, must stay a constant of the loop.
+            # A part of the state that never changes, a memory, must stay a constant of
+            # the loop.
             return new if new is old else select(valid, new, old)
 
         new, y = layer.step(params, state, x)

@@ -26,22 +26,22 @@ def default_optimizer(
     """Make the optimiser Adam, after clipping the gradient to a global norm.
 
     Args:
-        learning_rate: a number above 0, or an Optax schedule.
+        learning_rate: number above 0, or an Optax schedule.
         max_norm: largest global norm of the gradient, above 0.
 
     Returns:
         ``optax.chain(clip_by_global_norm(max_norm), adam(learning_rate))``.
 
     Raises:
-        ValueError: a number is not positive and finite.
-        TypeError: it is not a number.
+        ValueError: ``learning_rate`` or ``max_norm`` is not positive and finite.
+        TypeError: ``learning_rate`` or ``max_norm`` is not a number.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
         networks, 2013. Kingma and Ba, Adam, 2015.
     """
     for name, value in (("learning_rate", learning_rate), ("max_norm", max_norm)):
-        # Optax hands in traced numbers where they are hyperparameters.
+        # Optax passes traced numbers if they are hyperparameters of an optimiser.
         if not callable(value) and not isinstance(value, jax.core.Tracer):
             check_positive(name, value)
     return optax.chain(optax.clip_by_global_norm(max_norm), optax.adam(learning_rate))
@@ -94,46 +94,47 @@ def fit(
 ) -> FitResult:
     """Train until the batches, or the steps, are used up.
 
-    Training stops early, and everything gained so far is returned, when
+    Training stops early, and the result so far is returned, in three cases:
 
-    - the loss, its gradient, or what the optimiser makes of it, is no longer finite:
-      ``stopped`` names the step, and ``state`` is the one before it;
-    - ``patience`` validations in a row were no better than the best one;
-    - it is interrupted (Ctrl-C): the step under way is finished first; a second
-      Ctrl-C raises KeyboardInterrupt at once.
+    - The loss, its gradient or the update is no longer finite. ``stopped`` names the
+      step, and ``state`` is the state before it.
+    - ``patience`` validations in a row were no better than the best one.
+    - The user presses Ctrl-C. The current step is finished first; a second Ctrl-C
+      raises KeyboardInterrupt at once.
 
     Args:
-        update: what :func:`make_update` made, or a function of that signature. Its
-            metrics must contain ``loss``, and it must count in ``state.step``: a step
-            that is not counted was not taken.
-        state: what :func:`init` made, or an earlier result; donated.
-        batches: an iterable with one batch a step; it is not repeated, so give a
+        update: function that :func:`make_update` made, or one of that signature. Its
+            metrics must contain ``loss``, and it must count the steps that it takes in
+            ``state.step``.
+        state: state that :func:`init` made, or the state of an earlier result. It is
+            donated.
+        batches: iterable with one batch for each step. It is not repeated, so pass a
             generator for several epochs.
-        num_steps: the most steps to take; None takes all batches.
-        validate: ``params -> {"loss": scalar, ...}``, called before the first step,
-            every ``validate_every`` steps, and after the last.
-        validate_every: steps between validations.
-        patience: stop where the best validation lies ``patience * validate_every``
-            steps back; None never does.
-        best: the ``best`` of an earlier result, if this call goes on from it; it
-            counts for ``patience`` and comes back if no validation is better.
-        progress: makes the progress bar from ``total=``, as tqdm does; by default it
-            shows only where a terminal is present.
+        num_steps: largest number of steps to take; None takes all batches.
+        validate: function ``params -> {"loss": scalar, ...}``, called before the first
+            step, every ``validate_every`` steps, and after the last step.
+        validate_every: number of steps between validations.
+        patience: number of validations without a better loss after which training
+            stops; None never stops for that reason.
+        best: the ``best`` of an earlier result, if this call continues it. It counts
+            for ``patience``, and is returned if no validation is better.
+        progress: function of ``total=`` to a progress bar, such as tqdm. The default
+            shows a bar only in a terminal.
 
     Returns:
-        A :class:`FitResult`. Its ``best_params`` are those of the lowest finite
-        validation loss; the initial ones if there was none, which ``stopped`` then
-        says; without ``validate``, the last.
+        A :class:`FitResult`. Its ``best_params`` have the lowest finite validation
+        loss. Without ``validate`` they are the last parameters. If no validation loss
+        was finite they are the initial ones, and ``stopped`` says so.
 
     Raises:
         ValueError: ``num_steps``, ``validate_every`` or ``patience`` is below 1,
             ``patience`` is given without ``validate``, or an earlier update has taken
             the buffers of ``state``.
-        TypeError: an argument is not what it should be; ``update`` or ``validate``
-            returns no dict with a ``loss``.
+        TypeError: an argument is of the wrong type, or ``update`` or ``validate`` does
+            not return a dict with a ``loss``.
         ValueError: a metric is not a scalar, or is named ``step``.
-        Exception: whatever ``batches`` or ``validate`` raise. The state given was
-            donated by then: keep what you cannot lose.
+        Exception: an error of ``batches`` or ``validate``. The given state has been
+            donated by then, so keep a copy of what you cannot lose.
     """
     if num_steps is not None:
         num_steps = check_size("num_steps", num_steps)

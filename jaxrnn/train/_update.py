@@ -67,16 +67,17 @@ def init(
     """Make the state before the first update.
 
     Args:
-        params: initial parameters; copied, as the first update donates the state.
+        params: initial parameters. They are copied, because the first update donates
+            the state.
         optimizer: any Optax transformation.
-        key: a ``jax.random`` key, from which every update gets its own.
+        key: a ``jax.random`` key; every update gets a key derived from it.
 
     Returns:
         A :class:`TrainState` at step 0.
 
     Raises:
-        TypeError: ``optimizer`` is no Optax transformation, ``key`` is no key, or a
-            leaf of ``params`` is not floating.
+        TypeError: ``optimizer`` is not an Optax transformation, ``key`` is not a key,
+            or a leaf of ``params`` is not floating.
     """
     check_optimizer(optimizer)
     check_trainable(params)
@@ -109,23 +110,22 @@ def make_update(
 ) -> Update:
     """Make the jitted function of one training step, which donates its state.
 
-    The old state's buffers are reused for the new one, so keep no reference to it, or
-    pass ``donate=False``, which needs memory for both. A
-    step whose loss, gradient or result is not finite changes nothing: it returns the
-    state as it was, ``step`` included.
+    The new state reuses the buffers of the old one, so keep no reference to the old
+    state, or pass ``donate=False``, which needs memory for both. A step whose loss,
+    gradient or result is not finite returns the state unchanged, including ``step``.
 
     Args:
-        loss_fn: ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``.
+        loss_fn: function ``(params, batch, key) -> loss`` or ``-> (loss, metrics)``.
         optimizer: any Optax transformation.
-        donate: whether the state that is given is used up.
+        donate: if True, an update uses up the state that it is given.
 
     Returns:
         ``update(state, batch) -> (state, metrics)``; to the metrics of ``loss_fn`` it
         adds ``loss`` and ``grad_norm``, the global norm before any clipping.
 
     Raises:
-        TypeError: ``optimizer`` is no Optax transformation; while tracing, what
-            ``loss_fn`` returns is neither, or its loss is not floating.
+        TypeError: ``optimizer`` is not an Optax transformation, or, while tracing,
+            ``loss_fn`` returns neither of the two, or its loss is not floating.
 
     >>> def loss_fn(params, batch, key):
     ...     return ((params["w"] - batch) ** 2).sum()
@@ -188,7 +188,7 @@ def update_by(
         )
 
         def value_and_grad(params):
-            # A line search hands on float32 where the parameters have 16 bits.
+            # A line search returns float32 even if the parameters have 16 bits.
             params = narrow(params, state.params)
             return gradient_fn(params, state, batch, loss_key)
 
@@ -217,8 +217,8 @@ def update_by(
         )
         grad_norm = optax.tree.norm(widen(grads))
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        # Finite gradients can make a step that is not: an optimiser may divide by what
-        # is zero in 16 bits, a schedule may give NaN.
+        # Finite gradients can make an infinite step: an optimiser may divide by a value
+        # that is zero in 16 bits, a schedule may give NaN.
         for name in ("params", "opt_state"):
             finite &= _stays_finite(getattr(state, name), getattr(new_state, name))
         metrics = {**metrics, "loss": loss, "grad_norm": grad_norm}
