@@ -108,15 +108,16 @@ class StepFn(Protocol):
 class AdjointForwardFn(Protocol):
     """``forward`` of an adjoint: ``step``, keeping what its transpose needs.
 
-    Dropout inside a step needs more. A cell that offers it takes keyword options, the
-    same in ``forward`` and ``backward``:
+    Dropout inside a step needs keyword options. A cell that offers it takes one or both
+    of these:
 
-    - ``recurrent_dot(h, w)`` in ``forward`` and ``recurrent_dot_transposed(da, w)`` in
-      ``backward``, for the products of the state with the recurrent weights, while the
-      residual has a field ``h_prev``, the state that entered those products:
-      :func:`jaxrnn.recurrent_dropout` uses them;
-    - ``candidate_scale (*B, H)``, by which the candidate is multiplied before it enters
-      the state, or None: :func:`jaxrnn.candidate_dropout` uses it.
+    - For :func:`jaxrnn.recurrent_dropout`: ``recurrent_dot(h, w)`` in ``forward`` and
+      ``recurrent_dot_transposed(da, w)`` in ``backward``, which compute the products of
+      the state with the recurrent weights. The residual must have a field ``h_prev``,
+      the state that entered those products.
+    - For :func:`jaxrnn.candidate_dropout`: ``candidate_scale (*B, H)`` or None, in
+      ``forward`` and ``backward``, by which the candidate is multiplied before it
+      enters the state.
 
     :func:`jaxrnn.testing.check_cell` checks the options that a cell takes.
     """
@@ -229,9 +230,9 @@ class DrawFn(Protocol):
 class Noise(NamedTuple):
     """Random numbers that a cell draws in training, and the cell that takes them.
 
-    Noise is input: ``cell`` takes inputs ``(*B, I + N)``, those of the step and what
-    was drawn for it side by side. So masks, resets, chunks of time and both directions
-    treat it as they treat any input, and no key enters a loop.
+    Noise is an input: ``cell`` takes inputs ``(*B, I + N)``, which concatenate the
+    inputs of a step and the numbers drawn for it. So masks, resets, chunks of time and
+    both directions treat it like any input, and no key enters a loop.
     """
 
     draw: DrawFn
@@ -241,7 +242,8 @@ class Noise(NamedTuple):
 class Derived(NamedTuple):
     """Weights that are computed from the parameters, and the cell that takes them.
 
-    The cell is ``cell`` with ``weights(params)`` for parameters, in every part.
+    In all its functions the derived cell is ``cell`` with the parameters
+    ``weights(params)``.
     """
 
     weights: Callable[[Params], Params]
@@ -269,17 +271,23 @@ _KEEP_OFFERS = {"init", "spec", *_OFFERS}
 class Cell(Described, _CellFields):
     """One step of a recurrence, split into a sequential and a parallel part.
 
-    ``step`` after ``project`` is the whole cell: stepping it by hand, in chunks or
+    ``project`` is the part that runs for all time steps at once, ``step`` is the
+    sequential part. Together they are the whole cell: stepping it by hand, in chunks or
     with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
-    ``adjoint`` may be None: ``unroll`` works, ``unroll_bptt`` raises ValueError.
-    ``noise`` is what a layer draws if it gets a key; unrolls do not look at it.
-    ``coefficients`` are there if the step is linear in the state, element by element:
-    :func:`jaxrnn.unroll_associative` takes them. ``derived`` is there if the weights
-    are derived of the parameters: an unroll does that once, before its loop. With a
-    ``spatial_shape`` S inputs, pre-activations and outputs have these axes before
-    their features: ``(*B, *S, I)``. Masks and resets have not. ``spec`` is the
-    description of a cell that a factory of this library made: cells of equal
-    descriptions are equal, and share compiled programs.
+
+    The other fields are optional:
+
+    - ``adjoint`` is the backward pass by hand. With None, ``unroll`` works and
+      ``unroll_bptt`` raises ValueError.
+    - ``noise`` is drawn by a layer that gets a key. Unrolls do not look at it.
+    - ``coefficients`` are set if the step is linear in the state, element by element.
+      :func:`jaxrnn.unroll_associative` uses them.
+    - ``derived`` is set if the weights are computed from the parameters. An unroll
+      computes them once, before its loop.
+    - ``spatial_shape`` S stands in inputs, pre-activations and outputs before the
+      features: ``(*B, *S, I)``. Masks and resets do not have these axes.
+    - ``spec`` describes a cell that a factory of this library made. Cells with equal
+      descriptions are equal, and share compiled programs.
     """
 
     __slots__ = ()
@@ -382,8 +390,8 @@ class _LayerFields(NamedTuple):
 class Layer(Described, _LayerFields):
     """A map from sequences to sequences: recurrent, stacked, or time-distributed.
 
-    ``spec`` is the description of a layer that a factory of this library made: layers
-    of equal descriptions are equal, and share compiled programs.
+    ``spec`` describes a layer that a factory of this library made. Layers with equal
+    descriptions are equal, and share compiled programs.
     """
 
     __slots__ = ()

@@ -132,7 +132,7 @@ def check_images(
     space = x.shape[-1 - len(spatial_shape) : -1]
     if space != spatial_shape:
         raise ValueError(
-            f"{name} must have the axes of space {spatial_shape} before its channels, "
+            f"{name} must have the spatial axes {spatial_shape} before its channels, "
             f"got shape {x.shape}"
         )
 
@@ -148,7 +148,7 @@ def check_kernel(kernel_shape: Any, spatial_shape: Any) -> tuple[Shape, Shape]:
         )
     if any(size % 2 == 0 for size in kernel):
         raise ValueError(
-            f"kernel_shape must be odd, so that a kernel has a middle, got {kernel}"
+            f"kernel_shape must be odd, so that a kernel has a centre, got {kernel}"
         )
     return kernel, space
 
@@ -214,8 +214,8 @@ def check_place_flags(
 ) -> Array | None:
     """Return flags ``(T, *B, *S)``, spread over the spatial axes if they have none.
 
-    Where there are axes of space, ``places`` is ``(T, *B, *S)``; flags of the steps
-    alone, ``(T, *B)``, are then those of all places.
+    With spatial axes, ``places`` is ``(T, *B, *S)``. Flags ``(T, *B)`` then hold for
+    all positions of their step.
     """
     if values is not None:
         flags = as_array(name, values, "booleans")

@@ -18,21 +18,21 @@ def project_spectral_norm(
 ) -> optax.GradientTransformation:
     """Limit the spectral norm of recurrent weights to ``max_norm``.
 
-    The last member of an ``optax.chain``: it changes the update so that the weights
-    after it are the nearest ones (in the Frobenius norm) whose singular values are at
-    most ``max_norm``. Weights of several gates, ``(H, G H)``, are projected gate by
+    Use it as the last member of an ``optax.chain``. It changes the update so that the
+    new weights are the nearest ones (in the Frobenius norm) whose singular values are
+    at most ``max_norm``. Weights of several gates, ``(H, G H)``, are projected gate by
     gate.
 
     Args:
         max_norm: largest singular value of each square block.
-        names: which leaves of the parameters, by the names of their fields.
+        names: field name, or names, of the parameters to project.
 
     Returns:
         An Optax transformation without state.
 
     Raises:
-        ValueError: ``max_norm`` is not above 0; ``update`` gets no parameters, or none
-            of these names, or one that is not made of square blocks.
+        ValueError: ``max_norm`` is not above 0, or ``update`` gets no parameters, no
+            parameter of these names, or one that is not made of square blocks.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _QUANTILES = (0.1, 0.5, 0.9)
-# Beyond these the margins of a log axis are out of the range of numbers.
+# Beyond these the margins of a log axis are out of the range of floats.
 _SMALLEST, _LARGEST = 1e-270, 1e270
 
 
@@ -61,10 +61,10 @@ def _band(values: Any, *, log: bool) -> np.ndarray:
     rows = np.asarray(values, np.float64).reshape(len(values), -1).T
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice", RuntimeWarning)
-        # Values that occur: halfway to infinity there is nothing to draw.
+        # Quantiles that occur as values: a mean with infinity could not be drawn.
         band = np.nanquantile(rows, _QUANTILES, axis=0, method="inverted_cdf")
     if log:
-        # A band that begins at zero begins at the least that there is.
+        # On a log axis a band that begins at zero begins at the smallest value.
         least = rows[(rows > _SMALLEST) & (rows < _LARGEST)].min(initial=np.inf)
         band[0] = np.maximum(band[0], least)
         band = np.where(band > _SMALLEST, band, np.nan)
@@ -95,18 +95,18 @@ def plot_state_gradient_norms(
 ) -> Axes:
     """Plot ``by_lag``: how the gradient falls or grows on its way back from the loss.
 
-    For ``by_time`` there is :func:`plot_over_time`.
+    To plot ``by_time``, use :func:`plot_over_time`.
 
     Args:
-        norms: of :func:`jaxrnn.diagnostics.state_gradient_norms`.
-        axes: where to draw; None makes a new figure.
+        norms: result of :func:`jaxrnn.diagnostics.state_gradient_norms`.
+        axes: Axes of matplotlib to draw on; None makes a new figure.
         label: name of the curve in the legend.
 
     Returns:
         The Axes. A straight line on its log axis is exponential.
 
     Raises:
-        TypeError: ``norms`` is something else.
+        TypeError: ``norms`` is of another type.
     """
     _check_type("norms", norms, diagnostics.StateGradientNorms)
     axes = _with_grid(axes)
@@ -125,8 +125,8 @@ def plot_over_time(
 
     Args:
         values: ``(T, *B)``.
-        axes: where to draw; None makes a new figure. A log axis is respected.
-        label: name of the curve in the legend.
+        axes: Axes of matplotlib to draw on; None makes a new figure. A log axis is
+        respected. label: name of the curve in the legend.
 
     Returns:
         The Axes.
@@ -154,16 +154,16 @@ def plot_jacobian_spectrum(
     """Plot the singular values, from the largest to the smallest.
 
     Args:
-        spectrum: of :func:`jaxrnn.diagnostics.jacobian_spectrum`.
-        axes: where to draw; None makes a new figure.
+        spectrum: result of :func:`jaxrnn.diagnostics.jacobian_spectrum`.
+        axes: Axes of matplotlib to draw on; None makes a new figure.
         label: name of the curve in the legend.
 
     Returns:
-        The Axes, with a log axis and a line at 1, where nothing grows or shrinks. What
-        is below the rounding error of the largest counts as zero.
+        The Axes, with a log axis and a line at 1, where nothing grows or shrinks.
+        Values below the rounding error of the largest one count as zero.
 
     Raises:
-        TypeError: ``spectrum`` is something else.
+        TypeError: ``spectrum`` is of another type.
     """
     _check_type("spectrum", spectrum, diagnostics.JacobianSpectrum)
     axes = _with_grid(axes)
@@ -188,15 +188,15 @@ def plot_lyapunov_exponents(
     """Plot the Lyapunov exponents, from the largest to the smallest.
 
     Args:
-        lyapunov: of :func:`jaxrnn.diagnostics.lyapunov_exponents`.
-        axes: where to draw; None makes a new figure.
+        lyapunov: result of :func:`jaxrnn.diagnostics.lyapunov_exponents`.
+        axes: Axes of matplotlib to draw on; None makes a new figure.
         label: name of the curve in the legend.
 
     Returns:
         The Axes, with a line at 0, above which gradients explode.
 
     Raises:
-        TypeError: ``lyapunov`` is something else.
+        TypeError: ``lyapunov`` is of another type.
     """
     _check_type("lyapunov", lyapunov, diagnostics.LyapunovExponents)
     axes = _with_grid(axes)
@@ -214,19 +214,21 @@ def plot_saturation(
 ) -> Axes:
     """Plot each unit as a point: how often it is saturated low and high.
 
-    A gate that is always open lies at the lower right, one always shut at the upper
-    left, and one that is never saturated at the origin. No point lies above the line.
+    A gate that is always open lies at the lower right, a gate that is always shut at
+    the upper left, and a gate that is never saturated at the origin. No point lies
+    above the line.
 
     Args:
-        saturation: of :func:`jaxrnn.diagnostics.saturation`; a colour for each leaf.
+        saturation: result of :func:`jaxrnn.diagnostics.saturation`; a colour for each
+        leaf.
             Leaves may have more axes than ``(H,)``.
-        axes: where to draw; None makes a new figure.
+        axes: Axes of matplotlib to draw on; None makes a new figure.
 
     Returns:
         The Axes.
 
     Raises:
-        TypeError: ``saturation`` is something else.
+        TypeError: ``saturation`` is of another type.
 
     References:
         Karpathy, Johnson and Li, Visualizing and understanding recurrent networks,
@@ -240,7 +242,7 @@ def plot_saturation(
     for index, ((path, low), high) in enumerate(zip(lows, highs, strict=True)):
         x, y = (np.asarray(v, np.float64).ravel() for v in (high, low))
         label = _name(path, otherwise="unit")
-        # Rings of their own size: in a corner many lie one upon the other.
+        # Rings of different sizes, because many points lie on each other in a corner.
         size = max(11 - 2 * index, 2)
         axes.plot(x, y, "o", ms=size, mfc="none", clip_on=False, label=label)
     axes.set(
@@ -264,18 +266,19 @@ def plot_gradient_norms(
     """Plot the norm of each parameter's gradient, and the total.
 
     Args:
-        norms: of :func:`jaxrnn.diagnostics.gradient_norms`. Leaves may have axes, as
+        norms: result of :func:`jaxrnn.diagnostics.gradient_norms`. Leaves may have
+        axes, as
             from ``jax.vmap`` or from many updates: the point is the median, the whisker
             reaches from the quantile 0.1 to 0.9.
-        axes: where to draw; None makes a new figure.
+        axes: Axes of matplotlib to draw on; None makes a new figure.
         label: name of the points in the legend.
 
     Returns:
         The Axes. A parameter whose gradient is zero keeps its row, without a point.
 
     Raises:
-        TypeError: ``norms`` is something else.
-        ValueError: the Axes have the rows of other parameters.
+        TypeError: ``norms`` is of another type.
+        ValueError: the Axes already show other parameters.
     """
     _check_type("norms", norms, diagnostics.GradientNorms)
     axes = _with_grid(axes)
@@ -302,6 +305,6 @@ def plot_gradient_norms(
     axes.set_ylim(len(names) - 0.2, -0.3)
     axes.set_xlabel("L2 norm of the gradient")
     if label is not None:
-        # Above: the whiskers leave no corner free.
+        # The legend stands above, because the whiskers leave no corner free.
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return axes

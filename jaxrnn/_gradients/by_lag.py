@@ -53,9 +53,9 @@ def scan_by_lag(
         cotangents: ``(dys, dstate)`` as in :func:`jaxrnn.bptt`.
 
     Returns:
-        ``(dparams, dstates, observed)``: by lag the gradients of the parameters used
-        in the steps, in accumulation dtype, and of the state before the first step
-        taken; and what ``observe`` returned, stacked along time.
+        ``(dparams, dstates, observed)``: by lag the gradients of the parameters used in
+        the steps, in accumulation dtype, and of the state before the first step taken,
+        and the results of ``observe``, stacked along time.
     """
     dys, dstate = cotangents
     num_steps = inputs.xs.shape[0]
@@ -74,8 +74,8 @@ def scan_by_lag(
         def step(wide, state):
             return transition(run.cell, narrow(wide, params), state, tuple(step_inputs))
 
-        # One step further from every loss. The longest lag there is reaches the last
-        # entry at the first step only, so what rolls over is zero.
+        # Every cotangent is one step further from its loss. The longest lag reaches the
+        # last entry only at the first step, so the entry that rolls over is zero.
         dstates = jax.tree.map(lambda d: jnp.roll(d, 1, axis=0), dstates)
         _, pull = jax.vjp(step, wide, state)
         explicit, dstates = jax.vmap(pull)((dstates, every_lag(dy).at[:1].set(dy)))
@@ -105,17 +105,18 @@ def gradient_by_lag(
 ) -> Params:
     """Gradient of the parameters, split by distance in time.
 
-    Entry ``l`` of each leaf is the part of dL/dW that joins the loss at a step t to the
-    parameters used at step ``t - l``; ``l`` counts all steps between, masked ones too.
-    The sum over lags is the gradient that :func:`bptt` returns. With ``dys`` zero but
-    at the last step, entry ``l`` is one term of the textbook expansion of dL_T/dW.
+    Entry ``l`` of each leaf is the part of dL/dW that connects the loss at a step t
+    with the parameters used at step ``t - l``; ``l`` counts all steps between,
+    including masked ones. The sum over lags is the gradient that :func:`bptt` returns.
+    If ``dys`` is zero except at the last step, entry ``l`` is one term of the textbook
+    expansion of dL_T/dW.
 
-    The loss of step t is what ``dys[t]`` is the gradient of; ``dstate`` counts as the
-    loss of the last step taken. An initial state computed from parameters counts as a
-    use of them at the step that it enters.
+    ``dys[t]`` is the gradient of the loss of step t, and ``dstate`` counts as part of
+    the loss of the last step taken. An initial state that is computed from parameters
+    counts as a use of them at the step that it enters.
 
-    Costs T cotangents where ``bptt`` has one: O(T^2) steps of backward pass, and memory
-    for T gradients of the parameters. Needs no adjoint.
+    The cost is T cotangents where ``bptt`` has one: O(T^2) steps of backward pass, and
+    memory for T gradients of the parameters. An adjoint is not needed.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`unroll`.
@@ -126,7 +127,7 @@ def gradient_by_lag(
         Gradients with leaves ``(T, ...)``, one entry for each lag from 0 to T - 1.
 
     Raises:
-        ValueError, TypeError: as :func:`bptt`, but for a missing adjoint.
+        ValueError, TypeError: see :func:`bptt`; an adjoint is not needed.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural

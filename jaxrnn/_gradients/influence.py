@@ -74,10 +74,10 @@ class PullFn(Protocol):
 class Influence(NamedTuple):
     """Representation of the derivative of a state with respect to the parameters.
 
-    :data:`dense_influence` is exact for every cell. :data:`diagonal_influence` is exact
-    and fast if the state is one array ``(*B, H)`` of which unit j sees, in one step, no
-    other unit and only the columns j, H + j, 2H + j, ... of each parameter; this is not
-    checked. An approximation is one more of these.
+    :data:`dense_influence` is exact for every cell. :data:`diagonal_influence` is fast,
+    and exact if the state is one array ``(*B, H)`` whose unit j depends, in one step,
+    on no other unit and only on the columns j, H + j, 2H + j, ... of each parameter.
+    You can make an approximation of your own.
     """
 
     start: StartFn
@@ -188,7 +188,8 @@ def _diagonal(parts: int) -> Influence:
             new, pull = jax.vjp(lambda p, s: step(p, s, x), params, state)
             each = []
             for k in range(parts):
-                # No unit sees another, so a sum over units has the derivatives of each.
+                # Units are independent, so a sum over units has the derivatives of
+                # each.
                 total, row = pull(_part(k, new, parts))
                 for m, diagonal in enumerate(jnp.split(row, parts)):
                     total = jax.tree.map(
@@ -237,8 +238,8 @@ def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence
     """Choose the influence for a cell, and check that it is exact there.
 
     Raises:
-        TypeError: ``influence`` is no :class:`Influence`.
-        ValueError: it is diagonal, and the units of the cell see each other.
+        TypeError: ``influence`` is not an :class:`Influence`.
+        ValueError: it is diagonal, and the units of the cell depend on each other.
     """
     if not isinstance(influence, Influence):
         raise TypeError(
@@ -277,7 +278,7 @@ def _is_diagonal(cell: Cell, params: Params, parts: int) -> bool:
     size = input_size_of(cell, params)
     if size is None:
         return True  # its init cannot be traced, so there is no way to look
-    # Near what init draws, where the step is defined: it may take a logarithm.
+    # Near parameters that init draws: a step that takes a logarithm is defined there.
     drawn = widen(cell.init(jax.random.key(0), size))
     params = jax.tree.map(lambda p, noise: p + 0.1 * noise, drawn, like(drawn))
     state = like(jax.eval_shape(cell.initial_state, params))

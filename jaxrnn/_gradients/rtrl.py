@@ -57,12 +57,12 @@ def rtrl_init(
     """Make the carry for the first :func:`rtrl_step`.
 
     Args:
-        cell, params: what will be run.
+        cell, params: the cell to run and its parameters.
         batch_shape: the batch dimensions ``*B``.
-        state: state to start from, on which the parameters have no influence yet; None
-            takes the initial state.
-        influence: ``dense_influence`` for any cell, or ``diagonal_influence``, exact
-            for elementwise recurrences only; give the same to :func:`rtrl_step`.
+        state: state to start from, which must not depend on the parameters; None uses
+            the initial state.
+        influence: ``dense_influence`` for any cell, or ``diagonal_influence`` for
+            elementwise recurrences. Pass the same one to :func:`rtrl_step`.
 
     Returns:
         An :class:`RTRLCarry`.
@@ -83,7 +83,7 @@ def _usable(cell: Cell, params: Params, influence: Influence) -> Influence:
     if cell.spatial_shape:
         raise ValueError(
             "cell must take vectors for real-time recurrent learning, got one with "
-            f"axes of space {cell.spatial_shape}: use jaxrnn.unroll_bptt"
+            f"spatial axes {cell.spatial_shape}: use jaxrnn.unroll_bptt"
         )
     return influence_for(cell, params, influence)
 
@@ -152,7 +152,7 @@ def rtrl_step(
     """Take one step, and return a function that gives the gradient of its loss.
 
     Args:
-        cell: what to run.
+        cell: cell to run.
         params: parameters of ``cell``. If they change from step to step, as in online
             learning, the influence lags behind them and gradients are approximate.
         carry: from :func:`rtrl_init` or the step before.
@@ -163,8 +163,9 @@ def rtrl_step(
 
     Returns:
         ``(carry, y, pull)``: the carry after the step, the output ``(*B, O)``, and a
-        function, a pytree as that of ``jax.vjp`` is, that takes ``dy = dL/dy`` of this
-        step to its gradient by all parameters, through every earlier step.
+        function that maps ``dy = dL/dy`` of this step to the gradient of its loss by
+        all parameters, through every earlier step. Like that of ``jax.vjp``, the
+        function is a pytree.
 
     Raises:
         ValueError, TypeError: an argument does not fit.
@@ -211,25 +212,26 @@ def rtrl(
 ) -> Params:
     """Compute the gradient of the parameters by real-time recurrent learning.
 
-    The same gradient as :func:`bptt`, found forward in time: memory does not grow with
-    T. With N state entries a row, P parameters and B rows it is O(B N P), and a step
-    costs O(B N^2 P) operations, where ``bptt`` costs O(B P): for tiny networks, for
-    learning while time goes on (:func:`rtrl_step`), or, with ``diagonal_influence``, at
-    O(B P) both, for elementwise recurrences. Needs no adjoint.
+    The gradient is that of :func:`bptt`, computed forward in time, so memory does not
+    grow with T. With N state entries, P parameters and B batch entries, memory is
+    O(B N P) and a step costs O(B N^2 P) operations, where ``bptt`` costs O(B P). It
+    suits tiny networks and learning online (:func:`rtrl_step`). For elementwise
+    recurrences, ``diagonal_influence`` reduces both to O(B P). An adjoint is not
+    needed.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`unroll`.
-        dys: dL/dys ``(T, *B, O)``; those of masked steps reach nothing.
+        dys: dL/dys ``(T, *B, O)``; those of masked steps have no effect.
         dstate: dL/dstate of the final state; None means zero.
-        influence: how the derivative of the state is represented.
-            ``diagonal_influence`` is for elementwise recurrences; a cell that is none
-            is refused.
+        influence: representation of the derivative of the state.
+            ``diagonal_influence`` is for elementwise recurrences only, and refuses
+            other cells.
 
     Returns:
         The gradient, like ``params``.
 
     Raises:
-        ValueError, TypeError: as :func:`bptt`, but for a missing adjoint.
+        ValueError, TypeError: see :func:`bptt`; an adjoint is not needed.
 
     References:
         Williams and Zipser, A learning algorithm for continually running fully

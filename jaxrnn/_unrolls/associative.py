@@ -41,22 +41,22 @@ def unroll_associative(
 ) -> tuple[State, Array]:
     """Run a cell that is linear in its state over time, by a parallel scan.
 
-    Same arguments, values and gradients as :func:`unroll`, up to rounding. Time is no
-    longer a loop: what counts is work and memory, a few arrays of all states. It pays
-    where steps are small and many, and where processors are many; see docs/cells.md
-    for measurements. Its backward pass is derived by hand, so forward mode
-    (``jax.jvp``) is for :func:`unroll`.
+    Arguments, values and gradients are those of :func:`unroll`, up to rounding. There
+    is no loop over time. The cost is more work, and memory for a few arrays of all
+    states. It pays if steps are small and many, and if there are many processors; see
+    docs/cells.md for measurements. The backward pass is derived by hand, so forward
+    mode (``jax.jvp``) needs :func:`unroll`.
 
     Args:
-        cell: what to run; must have ``coefficients``, as mingru, minlstm and lru do.
+        cell: cell to run; must have ``coefficients``, as mingru, minlstm and lru do.
         params, xs, state, mask, resets, reverse: see :func:`unroll`.
 
     Returns:
         ``(state, ys)``, see :func:`unroll`.
 
     Raises:
-        ValueError: ``cell`` is not linear in its state, or as in :func:`unroll`.
-        TypeError: as in :func:`unroll`.
+        ValueError: ``cell`` is not linear in its state, or see :func:`unroll`.
+        TypeError: see :func:`unroll`.
 
     References:
         Blelloch, Prefix sums and their applications, 1990. Martin and Cundy,
@@ -116,12 +116,12 @@ def recurrence(
     """Solve ``s_t = decay_t * s_(t-1) + drive_t`` for all steps at once.
 
     Args:
-        reverse: from the last step to the first.
+        reverse: if True, go from the last step to the first.
         decay: ``(T, *B, H)``, real or complex.
         drive: ``(T, *B, H)``.
         first: the state before the first step taken, ``(*B, H)``.
-        starts: bool ``(T, *B)`` or None; where True, ``s_t = drive_t``: nothing of
-            the state before, a NaN included, remains.
+        starts: bool ``(T, *B)`` or None. Where it is True, ``s_t = drive_t``, even if
+            the state before is NaN.
 
     Returns:
         ``s_t (T, *B, H)``.
@@ -169,18 +169,18 @@ def _recurrence_backward(reverse, saved, dstates):
     decay, states, first, starts = saved
     if not len(states):
         return decay, dstates, jnp.zeros_like(first), None
-    none = jnp.zeros_like(first)
-    later = _shifted(decay, none, not reverse)
+    zero = jnp.zeros_like(first)
+    later = _shifted(decay, zero, not reverse)
     cut = None
     if starts is not None:
         cut = _shifted(starts, jnp.zeros_like(starts[0]), not reverse)
-    ddrive = _scan(not reverse, later, dstates, none, cut)
+    ddrive = _scan(not reverse, later, dstates, zero, cut)
     ddecay = ddrive * _shifted(states, first, reverse)
     at = -1 if reverse else 0
     dfirst = ddrive[at] * decay[at]
     if starts is not None:
         ddecay = select(starts, jnp.zeros_like(ddecay), ddecay)
-        dfirst = select(starts[at], none, dfirst)
+        dfirst = select(starts[at], zero, dfirst)
     return ddecay, ddrive, dfirst, None
 
 

@@ -42,24 +42,26 @@ def unroll_bptt(
 ) -> tuple[State, Array]:
     """Run a cell over time, with the hand-derived backward pass for gradients.
 
-    Same arguments, values and gradients as :func:`unroll`. Prefer it for training: the
-    backward loop carries no parameter gradient, every weight gradient is one product
-    for each chunk of time, and less is kept. Prefer ``unroll`` for forward mode
-    (``jax.jvp``, ``jax.jacfwd``), which a custom backward pass cannot offer; reverse
-    over reverse and forward over reverse (``jax.hessian``) work with both. This is
-    ``unroll`` inside ``jax.shard_map``, on arrays sharded over explicit axes, with
-    symbols for sizes (``jax.export``), and for a cell that closes over a traced value.
+    Arguments, values and gradients are those of :func:`unroll`. Use it for training:
+    the backward loop carries no parameter gradient, every weight gradient is one
+    product for each chunk of time, and less is stored. Use ``unroll`` for forward mode
+    (``jax.jvp``, ``jax.jacfwd``), which a custom backward pass cannot offer. Reverse
+    over reverse and forward over reverse (``jax.hessian``) work with both.
+
+    The function is the same as ``unroll`` inside ``jax.shard_map``, on arrays sharded
+    over explicit axes, with symbolic sizes (``jax.export``), and for a cell that closes
+    over a traced value.
 
     Args:
-        cell: what to run; must have an ``adjoint``.
+        cell: cell to run; must have an ``adjoint``.
         params, xs, state, mask, resets, reverse: see :func:`unroll`.
 
     Returns:
         ``(state, ys)``, see :func:`unroll`.
 
     Raises:
-        ValueError: ``cell`` has no adjoint, or as in :func:`unroll`.
-        TypeError: as in :func:`unroll`.
+        ValueError: ``cell`` has no adjoint, or see :func:`unroll`.
+        TypeError: see :func:`unroll`.
 
     References:
         Werbos, Backpropagation through time: what it does and how to do it, 1990.
@@ -93,24 +95,26 @@ def unroll_chunked(
 ) -> tuple[State, Array]:
     """Run a cell over long sequences with little memory for gradients.
 
-    Time is cut into chunks. The forward pass keeps the state before each chunk, and
-    the backward pass runs each chunk once more, for its residuals. So beside inputs,
-    outputs and their gradients there are residuals and pre-activations of one chunk,
-    and ``T / chunk_size`` states: of the order of ``sqrt(T)`` for the default. One more
-    forward pass is the price.
+    It is :func:`unroll_bptt` for sequences whose residuals do not fit in memory. Time
+    is cut into chunks. The forward pass keeps the state before each chunk, and the
+    backward pass runs each chunk once more for its residuals. Besides inputs, outputs
+    and their gradients, memory holds the residuals and pre-activations of one chunk and
+    ``T / chunk_size`` states. With the default, both are of the order of ``sqrt(T)``.
+    The price is one more forward pass.
 
     Args:
-        cell: what to run; must have an ``adjoint``.
+        cell: cell to run; must have an ``adjoint``.
         params, xs, state, mask, resets, reverse: see :func:`unroll`.
-        chunk_size: steps in a chunk; None takes about ``sqrt(T)``. To set it for a
+        chunk_size: number of steps in a chunk; None uses about ``sqrt(T)``. To set it
+        for a
             layer, pass ``functools.partial(unroll_chunked, chunk_size=...)``.
 
     Returns:
         ``(state, ys)``, see :func:`unroll`; the same values and gradients.
 
     Raises:
-        ValueError: ``chunk_size`` is below 1, or as in :func:`unroll_bptt`.
-        TypeError: ``chunk_size`` is not an int, or as in :func:`unroll_bptt`.
+        ValueError: ``chunk_size`` is below 1, or see :func:`unroll_bptt`.
+        TypeError: ``chunk_size`` is not an int, or see :func:`unroll_bptt`.
 
     References:
         Chen et al., Training deep nets with sublinear memory cost, 2016.
@@ -146,14 +150,15 @@ def bptt(
 ) -> tuple[Params, Array, State]:
     """Compute all gradients of a run by the explicit backward pass, without autodiff.
 
-    For a loss ``L(state, ys)`` of what :func:`unroll` returns, with ``dys = dL/dys``
-    and ``dstate = dL/dstate``, returns the gradients of ``L``.
+    Let ``L(state, ys)`` be a loss of the results of :func:`unroll`, with
+    ``dys = dL/dys`` and ``dstate = dL/dstate``. The function returns the gradients of
+    ``L``.
 
     Args:
-        cell: what was run; must have an ``adjoint``.
+        cell: cell that was run; must have an ``adjoint``.
         params, xs, state, mask, resets, reverse: see :func:`unroll`.
-        dys: cotangents of the outputs ``(T, *B, O)``; those of masked steps reach
-            nothing.
+        dys: cotangents of the outputs ``(T, *B, O)``; those of masked steps have no
+            effect.
         dstate: cotangent of the final state; None means zero.
 
     Returns:
@@ -191,7 +196,7 @@ def bptt(
     saved = Saved(params, inputs, kept)
     dparams, dxs, dstate0, dfresh = run_backward(run, loop, saved, cotangents)
 
-    # An initial state that the parameters determine passes its gradient on to them.
+    # An initial state that is computed from parameters passes its gradient on to them.
     if state is None:
         dfresh = jax.tree.map(jnp.add, dfresh, dstate0)
     _, pull = jax.vjp(

@@ -25,24 +25,26 @@ def unroll_with(
 ) -> UnrollFn:
     """Make an ``unroll_fn``: :func:`jaxrnn.unroll` with the options of its scan.
 
-    Every transformation of JAX applies to it, as to ``unroll``: it has the same values
-    and gradients. :func:`jaxrnn.unroll_chunked` needs less memory and time for reverse
-    mode alone, of cells with an adjoint.
+    Every transformation of JAX applies to it, and values and gradients are those of
+    ``unroll``. For reverse mode of a cell with an adjoint,
+    :func:`jaxrnn.unroll_chunked` needs less memory and time.
 
     Args:
-        unroll: steps in one iteration of the loop: larger programs, fewer iterations.
-        chunk_size: steps in a chunk that is rematerialised: the backward pass keeps the
-            state before each chunk, and what ``policy`` saves, and runs the chunk once
-            more. None keeps everything. About ``sqrt(T)`` needs least memory.
-        policy: one of ``jax.checkpoint_policies``, which says what to save within a
-            chunk nevertheless; None saves nothing.
+        unroll: number of steps in one iteration of the loop. More steps make a larger
+            program with fewer iterations.
+        chunk_size: number of steps in a chunk that is rematerialised. The forward pass
+            keeps the state before each chunk and the values that ``policy`` saves, and
+            the backward pass runs the chunk once more. About ``sqrt(T)`` needs the
+            least memory. None keeps everything.
+        policy: one of ``jax.checkpoint_policies``, which selects values to save within
+            a chunk; None saves no values.
 
     Returns:
-        A function of the signature of :func:`jaxrnn.unroll`.
+        A function with the signature of :func:`jaxrnn.unroll`.
 
     Raises:
-        ValueError: a size is below 1, or there is a policy without ``chunk_size``.
-        TypeError: a size is not an int, or ``policy`` not a function.
+        ValueError: a size is below 1, or ``policy`` is given without ``chunk_size``.
+        TypeError: a size is not an int, or ``policy`` is not a function.
 
     References:
         Chen et al., Training deep nets with sublinear memory cost, 2016.

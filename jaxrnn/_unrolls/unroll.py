@@ -22,7 +22,7 @@ def unroll(
 ) -> tuple[State, Array]:
     """Run a cell over time.
 
-    Equal to this loop, whatever the number of batch dimensions::
+    The result equals that of this loop, for any number of batch dimensions::
 
         for t in range(T):                        # reversed(range(T)) if reverse
             if resets is not None and resets[t]:  # reverse: if resets[t + 1]
@@ -33,25 +33,26 @@ def unroll(
                 ys[t] = 0                         # and the state is held
 
     The input projection is one product over the whole sequence; only the recurrent
-    product and the gates are in the loop. JAX differentiates it: ``grad``, ``jvp``,
-    ``vmap``, Hessians and checkpointing all apply. For reverse mode alone
-    :func:`unroll_bptt` gives the same values and gradients.
+    product and the gates are in the loop. JAX differentiates it, so ``grad``, ``jvp``,
+    ``vmap``, Hessians and checkpointing all apply. If you only need reverse mode,
+    :func:`unroll_bptt` gives the same values and gradients faster.
 
     Args:
-        cell: what to run.
+        cell: cell to run.
         params: parameters of ``cell``.
         xs: inputs ``(T, *B, I)``, in the dtype of ``params``.
         state: state before the first step taken; None takes the initial state.
-        mask: bool ``(T, *B)``. Where False the state is held, the output is zero
-            and the input reaches nothing, whatever it holds, NaN included.
-        resets: bool ``(T, *B)``, True at the first step of each segment. The state
-            is replaced by the initial state before that input is consumed, and no
-            gradient crosses; at a masked step too. In reverse, each segment starts
-            afresh at its last step, so that packed segments equal segments alone. A
-            reversed run in chunks must itself hand the initial state to a chunk where
-            the later one starts a segment: its ``resets[0]`` lies outside both.
-        reverse: take the steps from the last to the first; outputs stay at their
-            own time, and padding needs no flips: the state waits through it.
+        mask: bool ``(T, *B)``. Where it is False, the state is held, the output is
+            zero, and the input has no effect, even if it is NaN.
+        resets: bool ``(T, *B)``, True at the first step of each segment. The state is
+            replaced by the initial state before that input is consumed, and no gradient
+            crosses; this holds at masked steps too. In reverse, each segment starts
+            afresh at its last step, so packed segments give what separate segments
+            give. If you run in reverse in chunks, pass the initial state to a chunk
+            when the chunk after it in time begins with a segment: neither chunk sees
+            that ``resets[0]``.
+        reverse: take the steps from the last to the first. Outputs stay at their own
+            time, and padding needs no flips, because the state is held through it.
 
     Returns:
         ``(state, ys)``: the state after the last step taken and the outputs
@@ -59,11 +60,11 @@ def unroll(
 
     Raises:
         ValueError: a shape or the structure of ``state`` does not fit.
-        TypeError: a dtype does not fit; ``mask`` or ``resets`` is not boolean; ``cell``
-            is not a :class:`Cell`.
+        TypeError: a dtype does not fit, ``mask`` or ``resets`` is not boolean, or
+            ``cell`` is not a :class:`Cell`.
 
-    Differs from torch: time leads, and a mask replaces packed sequences; from Keras:
-    a reversed scan does not reverse its outputs.
+    Differs from torch in having time first, and masks instead of packed sequences.
+    Differs from Keras in that a reversed run does not reverse its outputs.
 
     >>> import jax, jaxrnn
     >>> cell = jaxrnn.gru(5)

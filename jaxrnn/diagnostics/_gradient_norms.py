@@ -38,8 +38,8 @@ def _norm(tree: Any) -> Array:
     """L2 norm ``()`` of all entries of a pytree, in accumulation dtype."""
     vector = flat(tree)
     vector = vector.astype(accumulation_dtype(vector.dtype))
-    # Scaled, since gradients that vanish or explode have squares out of range; by no
-    # more than what has a reciprocal, as a quotient may be a product with it.
+    # Scaled, because gradients that vanish or explode have squares out of range. The
+    # scale needs a reciprocal, as XLA may turn a quotient into a product with it.
     largest = jnp.abs(vector).max(initial=0)
     tiny = jnp.finfo(vector.dtype).tiny
     scale = jnp.where(jnp.isfinite(largest), jnp.clip(largest, tiny, 1 / tiny), 1)
@@ -65,9 +65,9 @@ def state_gradients(
 ) -> State:
     """Compute the gradient of a loss with respect to the state that enters each step.
 
-    Found by adding a zero to each of these states and differentiating with respect to
-    it, so it needs no adjoint. How fast its norm falls, or grows, with the distance
-    from the steps where ``dys`` is not zero is how fast gradients vanish, or explode.
+    The function adds a zero to each of these states and differentiates with respect to
+    it, so it needs no adjoint. Gradients vanish, or explode, as fast as the norm falls,
+    or grows, with the distance from the steps where ``dys`` is not zero.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
@@ -78,7 +78,7 @@ def state_gradients(
         state s handed to step t, before a reset there replaces it.
 
     Raises:
-        ValueError, TypeError: as :func:`jaxrnn.unroll`.
+        ValueError, TypeError: see :func:`jaxrnn.unroll`.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
@@ -136,26 +136,27 @@ def state_gradient_norms(
 ) -> StateGradientNorms:
     """Compute norms of the gradient of the state, by time and by distance to the loss.
 
-    ``by_time[k]`` is the norm of dL/ds for the state s that enters step k, as
-    :func:`state_gradients` has it. ``by_lag[l]`` takes the losses apart: the norm of
-    dL_(k+l)/ds for the same s, a way of ``l + 1`` steps, mean over the steps k with a
-    loss l steps later. A step has a loss where it is valid and its ``dys`` are not all
-    zero. Lags count masked steps too, and follow the order in which the steps are
-    taken. With one loss, at the last step, ``by_lag`` is ``by_time`` backward.
+    ``by_time[k]`` is the norm of dL/ds for the state s that enters step k, the gradient
+    that :func:`state_gradients` returns. ``by_lag[l]`` separates the losses: it is the
+    norm of dL_(k+l)/ds for the same s, a distance of ``l + 1`` steps, averaged over the
+    steps k that have a loss l steps later. A step has a loss if it is unmasked and its
+    ``dys`` are not all zero. Lags count masked steps too, and follow the order in which
+    the steps are taken. With a single loss at the last step, ``by_lag`` is ``by_time``
+    in reverse order.
 
-    ``by_time`` costs O(T) steps of backward pass and ``by_lag`` O(T^2); under
-    ``jax.jit`` what is not used is not computed.
+    ``by_time`` costs O(T) steps of backward pass, ``by_lag`` O(T^2). Under ``jax.jit``
+    the one that is not used is not computed.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
         dys: dL/dys ``(T, *B, O)``, gradients with respect to the outputs.
 
     Returns:
-        :class:`StateGradientNorms`, both ``(T, *B)``. ``by_lag`` is NaN where no
-        two steps with a loss at the second are so far apart.
+        :class:`StateGradientNorms`, both ``(T, *B)``. ``by_lag`` is NaN at lags at
+        which no step has a loss.
 
     Raises:
-        ValueError, TypeError: as :func:`jaxrnn.unroll`.
+        ValueError, TypeError: see :func:`jaxrnn.unroll`.
 
     References:
         Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural
@@ -181,7 +182,8 @@ def state_gradient_norms(
     has_loss = (jnp.asarray(dys) != 0).any(axis=tuple(range(num_axes, jnp.ndim(dys))))
     if inputs.mask is not None:
         has_loss &= inputs.mask
-    # Lag l exists for the losses of the step taken l steps after the first, and later.
+    # Lag l exists for losses of the step taken l steps after the first, and of later
+    # ones.
     from_last = has_loss if reverse else has_loss[::-1]
     count = jnp.cumsum(from_last, axis=0)[::-1]
     by_lag = of_pairs.sum(axis=0) / count.astype(of_pairs.dtype)
@@ -195,8 +197,8 @@ def gradient_norms(dparams: Params) -> GradientNorms:
         dparams: pytree of arrays, as from ``jax.grad``.
 
     Returns:
-        :class:`GradientNorms`, in float32 for 16-bit gradients. ``total`` is what
-        clipping by global norm compares with its limit.
+        :class:`GradientNorms`, in float32 for 16-bit gradients. ``total`` is the norm
+        that clipping by global norm compares with its limit.
 
     Raises:
         ValueError: ``dparams`` has no leaf.

@@ -56,13 +56,13 @@ def jacobian_spectrum(
 ) -> JacobianSpectrum:
     """Compute Jacobians of the state over ``window`` steps, and their singular values.
 
-    Entry t is of the steps t to ``t + window - 1``: the derivative of the state after
-    the last of them taken by the state that enters the first, ``J[i, j] = ds_i/ds_j``.
-    A gradient that goes back over these steps grows by at most the largest singular
-    value, and shrinks by at most the smallest. A masked step has the identity, and a
-    reset gives zero.
+    Entry t covers the steps t to ``t + window - 1``. It is the derivative of the state
+    after the last of these steps with respect to the state that enters the first,
+    ``J[i, j] = ds_i/ds_j``. A gradient that goes back over these steps grows by at most
+    the largest singular value, and shrinks by at most the smallest. The Jacobian of a
+    masked step is the identity, and a reset makes it zero.
 
-    Products over a window are formed by doubling it, in about ``log2(window)`` batched
+    The product over a window is formed by doubling, in about ``log2(window)`` batched
     products. Memory is O(T B N^2), and the singular values cost O(T B N^3).
 
     Args:
@@ -75,8 +75,8 @@ def jacobian_spectrum(
         (T - window + 1, *B)``, the largest of them.
 
     Raises:
-        ValueError: ``window`` is below 1 or above T, or as :func:`jaxrnn.unroll`.
-        TypeError: ``window`` is not an int, or as :func:`jaxrnn.unroll`.
+        ValueError: ``window`` is below 1 or above T, or see :func:`jaxrnn.unroll`.
+        TypeError: ``window`` is not an int, or see :func:`jaxrnn.unroll`.
 
     References:
         Pennington, Schoenholz and Ganguli, Resurrecting the sigmoid in deep learning
@@ -133,33 +133,34 @@ def lyapunov_exponents(
     """Compute the largest Lyapunov exponents: the growth of small state changes.
 
     K orthonormal vectors are pushed through the Jacobian ``J`` of each step, and made
-    orthonormal again; the lengths that this removes are their growth::
+    orthonormal again. The lengths that this removes are their growth::
 
         Q_t R_t = J_t Q_(t-1)        growth_t = log |diag R_t|
 
-    In the long run the first grows as the largest product of Jacobians does, e to the
-    first exponent a step, and the first k span a volume that grows e to the sum of the
-    first k. With an exponent above zero gradients explode; below they vanish, the
-    faster the further below. They come from the largest down once the vectors have
-    turned into place: for short runs leave out the first steps, as in
-    ``growth[100:].mean(0)``.
+    In the long run the first vector grows like the largest product of Jacobians, by a
+    factor of e to the first exponent in each step. The volume that the first k vectors
+    span grows by e to the sum of the first k exponents. Gradients explode if an
+    exponent is above zero, and vanish if all are below. The exponents are in descending
+    order once the vectors have turned into place. For short runs leave out the first
+    steps, as in ``growth[100:].mean(0)``.
 
-    A masked step holds the vectors and does not count. A reset starts with the first
-    vectors again, and only what grows within segments counts. A step costs K tangents.
+    A masked step holds the vectors and does not count. A reset starts again with the
+    initial vectors, so only growth within segments counts. A step costs K tangents.
 
     Args:
         cell, params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
         num_exponents: K, from 1 to N; None takes all N.
 
     Returns:
-        :class:`LyapunovExponents`: ``exponents (*B, K)`` in nats a step, from the
-        largest, means over valid steps of ``growth (T, *B, K)``. Growth is -inf where a
-        direction is lost, as dead units lose it. A row without valid steps has NaN.
+        :class:`LyapunovExponents`: ``exponents (*B, K)`` in nats per step, the largest
+        first, which are the means over unmasked steps of ``growth (T, *B, K)``. Growth
+        is -inf if a direction is lost, for instance by dead units. A batch entry whose
+        steps are all masked has NaN.
 
     Raises:
-        ValueError: ``num_exponents`` is below 1 or above N, there is no step, or as
+        ValueError: ``num_exponents`` is below 1 or above N, there is no step, or see
             :func:`jaxrnn.unroll`.
-        TypeError: ``num_exponents`` is not an int, or as :func:`jaxrnn.unroll`.
+        TypeError: ``num_exponents`` is not an int, or see :func:`jaxrnn.unroll`.
 
     References:
         Benettin et al., Lyapunov characteristic exponents for smooth dynamical systems
@@ -214,8 +215,8 @@ def _lyapunov_exponents(
     def step(carry, a_x):
         return *rows(*carry, a_x), None
 
-    # In no direction that a cell might single out, as unit vectors would be for one
-    # whose units do not meet; and the same ones first, however many there are.
+    # Random vectors: unit vectors would be special for a cell whose units do not
+    # interact. The first ones are the same for every number of exponents.
     frame = orthogonal(jax.random.key(0), (like.size, like.size), like.dtype)
     frame = jnp.broadcast_to(frame[:, :count], (*batch, like.size, count))
     with_frame = inputs._replace(

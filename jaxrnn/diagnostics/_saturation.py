@@ -34,17 +34,17 @@ def residuals(
     """Return the residuals of each step, which contain its gates.
 
     Args:
-        cell: what to run; must have an ``adjoint``.
+        cell: cell to run; must have an ``adjoint``.
         params, xs, state, mask, resets, reverse: see :func:`jaxrnn.unroll`.
 
     Returns:
-        Residuals as ``adjoint.forward`` gives them, with leaves ``(T, *B, ...)``: of
-        :func:`jaxrnn.lstm`, for example, ``h_prev, c_prev, i, f, g, o``. Those of
-        masked steps mean nothing.
+        Residuals of ``adjoint.forward`` with leaves ``(T, *B, ...)``, for
+        :func:`jaxrnn.lstm` for example ``h_prev, c_prev, i, f, g, o``. Residuals of
+        masked steps have no meaning.
 
     Raises:
-        ValueError: ``cell`` has no adjoint, or as :func:`jaxrnn.unroll`.
-        TypeError: as :func:`jaxrnn.unroll`.
+        ValueError: ``cell`` has no adjoint, or see :func:`jaxrnn.unroll`.
+        TypeError: see :func:`jaxrnn.unroll`.
 
     >>> import jaxrnn
     >>> cell = jaxrnn.lstm(5)
@@ -66,18 +66,19 @@ def saturation(
 ) -> Saturation:
     """Compute the fraction of steps at which each unit of a gate is saturated.
 
-    A gate that is always open or always shut passes all or nothing, and its own
-    gradient is near zero. For states of tanh take ``low=-0.9``.
+    A gate that is always open or always shut passes everything or nothing, and its
+    own gradient is near zero. For states of tanh use ``low=-0.9``.
 
     Args:
-        gates: pytree of activations, leaves ``(T, *B, H)``: pick the gates out of what
-            :func:`residuals` gives, as in ``{"forget": residual.f}``.
-        mask: bool ``(T, *B)``; steps where it is False do not count.
-        low: a unit below is saturated low.
-        high: a unit above is saturated high.
+        gates: pytree of activations with leaves ``(T, *B, H)``, for instance gates
+            picked from :func:`residuals`, as in ``{"forget": residual.f}``.
+        mask: bool ``(T, *B)``; masked steps do not count.
+        low: value below which a unit is saturated low.
+        high: value above which a unit is saturated high.
 
     Returns:
-        :class:`Saturation`: fractions of all steps of all rows, leaves ``(H,)``.
+        :class:`Saturation`: fractions of all steps of all batch entries, with leaves
+        ``(H,)``.
 
     Raises:
         ValueError: a leaf is not ``(T, *B, H)``, ``mask`` does not fit, or ``low`` is

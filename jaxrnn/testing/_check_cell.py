@@ -16,10 +16,10 @@ from ._report import Report, largest
 
 
 def cell_properties(cell: Cell) -> tuple[str, ...]:
-    """The names of the properties that :func:`check_cell` can check of a cell.
+    """List the names of the properties that :func:`check_cell` can check of a cell.
 
     Args:
-        cell: what to check; without an adjoint there are fewer.
+        cell: cell to check; without an adjoint there are fewer properties.
 
     Raises:
         TypeError: ``cell`` is not a :class:`jaxrnn.Cell`.
@@ -41,11 +41,11 @@ def check_cell(
 ) -> Report:
     """Check a cell, its adjoint and an unroll against independent computations.
 
-    For cells whose state and parameters are real numbers. All in float64, on random
-    parameters, inputs, states and cotangents:
+    It is for cells whose state and parameters are real numbers. All checks are in
+    float64, on random parameters, inputs, states and cotangents:
 
-    - ``contract``: structures, shapes and dtypes of what the functions return;
-    - ``batch rows``: a step of a batch is a step of each of its rows;
+    - ``contract``: structures, shapes and dtypes of the results of all functions;
+    - ``batch rows``: a step of a batch is a step of each batch entry;
     - ``forward against step``: the adjoint's forward pass, for one step and for all
       steps at once;
     - ``backward against jax.vjp of step``, ``accumulate against jax.vjp of project and
@@ -54,40 +54,42 @@ def check_cell(
       :func:`jaxrnn.recurrent_dropout` and :func:`jaxrnn.candidate_dropout` use, if the
       adjoint takes them;
     - ``streaming``, ``masks``, ``resets``, ``masks and resets``: values and gradients
-      of ``unroll_fn`` against a loop over time and rows in Python, in both directions,
-      with NaN in the padding and before a reset; in chunks, with no batch dimension and
-      with two, and with no state given;
+      of ``unroll_fn`` against a loop over time and batch entries in Python, in both
+      directions, with NaN in the padding and before a reset; in chunks, without and
+      with two batch dimensions, and without a given state;
     - ``bptt against jax.grad``: with and without mask and resets, both directions;
     - ``finite differences``: the gradients of ``unroll_fn`` against central differences
-      along a random direction in each leaf, extrapolated to a step size of zero, so
-      that what is reported is as near to the floor of the method as it gets.
+      along a random direction in each leaf, extrapolated to a step size of zero.
 
     With ``unroll_fn=jaxrnn.unroll_bptt`` the adjoint takes part in all of these.
 
     An error is relative to the largest entry of its leaf, or to a thousandth of the
-    largest entry of all leaves it comes with, if that is more. The first property to
-    fail is the nearest to the mistake.
+    largest entry of all leaves that are compared with it, if that is more. The first
+    property to fail is the nearest to the mistake.
 
     Args:
-        cell: what to check. The hidden size should be small, and none of the sizes
-            below, so that a swapped axis fails.
+        cell: cell to check. Choose a small hidden size that differs from
+            ``input_size``, ``num_steps`` and ``batch_size``, so that a swapped axis
+            fails.
         params: parameters to check at, for inputs of ``input_size``; None draws them
             and adds noise, so that no bias is zero.
         input_size: I.
-        num_steps: T, at least 3. Keep it small: where the state is chaotic, rounding
-            grows with every step, and what is right fails.
-        batch_size: B, at least 3: one row starts with a reset, one is masked entirely.
-        unroll_fn: the unroll to check with it: of the signature of
+        num_steps: T, at least 3. Keep it small: if the state is chaotic, rounding
+            errors grow with every step, and a right cell fails.
+        batch_size: B, at least 3, because one batch entry starts with a reset and one
+            is masked entirely.
+        unroll_fn: the unroll to check with the cell, a function with the signature of
             :func:`jaxrnn.unroll`.
         properties: names from :func:`cell_properties`; None checks all of them.
-        seed: of the random numbers.
+        seed: seed of the random numbers.
 
     Returns:
-        A :class:`Report`. Without an adjoint, it says what was left out.
+        A :class:`Report`. For a cell without an adjoint it lists the properties that
+        were left out.
 
     Raises:
-        AssertionError: a property fails. The message names it, the leaf and the index
-            of the worst entry, and has the whole table.
+        AssertionError: a property fails. The message names the property, the leaf and
+            the index of the worst entry, and contains the whole table.
         ValueError: a size is too small, or a property is unknown.
         TypeError: ``cell`` is not a :class:`jaxrnn.Cell`.
 
@@ -101,7 +103,10 @@ def check_cell(
         raise TypeError(f"properties must be a list of names, got {properties!r}")
     chosen = tuple(available if properties is None else properties)
     if not callable(unroll_fn):
-        raise TypeError(f"unroll_fn must be an unroll, got {unroll_fn!r}")
+        raise TypeError(
+            "unroll_fn must be a function with the signature of jaxrnn.unroll, got "
+            f"{unroll_fn!r}"
+        )
     for name in chosen:
         if name not in available:
             raise ValueError(

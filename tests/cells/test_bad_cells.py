@@ -81,7 +81,7 @@ CELLS_THAT_CANNOT_BE = {
     "even kernel": (
         lambda: jaxrnn.conv_lstm(5, (3, 4), (8, 8)),
         ValueError,
-        r"kernel_shape must be odd, so that a kernel has a middle, got \(3, 4\)",
+        r"kernel_shape must be odd, so that a kernel has a centre, got \(3, 4\)",
     ),
     "kernel of other dimensions": (
         lambda: jaxrnn.conv_gru(5, (3,), (8, 8)),

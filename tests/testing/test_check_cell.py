@@ -192,7 +192,7 @@ def test_the_settings_of_the_caller_are_left_alone():
     [
         ({"cell": jaxrnn.dense(3)}, TypeError, "cell must be a Cell"),
         ({"properties": "masks"}, TypeError, "properties must be a list of names"),
-        ({"unroll_fn": None}, TypeError, "unroll_fn must be an unroll, got None"),
+        ({"unroll_fn": None}, TypeError, r"unroll_fn must be a function .* got None"),
         ({"seed": -1}, ValueError, "seed must be at least 0, got -1"),
         ({"properties": ["mask"]}, ValueError, r"properties must be among .*'mask'"),
         ({"num_steps": 2}, ValueError, "num_steps must be at least 3, got 2"),

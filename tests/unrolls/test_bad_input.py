@@ -174,5 +174,5 @@ def test_images_of_another_shape_are_named(run):
     xs = jnp.ones((T, B, 4, 6, I))
     with pytest.raises(ValueError, match=r"mask must have shape \(T, \*B\) = \(7, 3\)"):
         run(cell, params, xs, mask=jnp.ones(xs.shape[:-1], bool))
-    with pytest.raises(ValueError, match="xs must have the axes of space"):
+    with pytest.raises(ValueError, match="xs must have the spatial axes"):
         cell.project(params, xs[..., :3, :])
