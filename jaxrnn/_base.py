@@ -264,6 +264,8 @@ class _CellFields(NamedTuple):
     spec: Spec | None = None
 
 
+# These describe the other fields, so a change of another field makes them wrong. init
+# is an exception: it draws other numbers of the same structure.
 _OFFERS = ("adjoint", "noise", "coefficients", "derived")
 _KEEP_OFFERS = {"init", "spec", *_OFFERS}
 

@@ -78,6 +78,7 @@ def masked_mean(values: Array, mask: Array | None) -> Array:
     >>> float(masked_mean(values, mask))
     2.0
     """
+    # At least 1, so that a batch without unmasked steps gives 0 instead of NaN.
     total = masked_sum(values, mask)
     count = values.size if mask is None else jnp.sum(mask)
     return total / jnp.maximum(count, 1).astype(total.dtype)

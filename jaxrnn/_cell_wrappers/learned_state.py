@@ -50,6 +50,7 @@ def learned_state(cell: Cell) -> Cell:
 
     def init(key, input_size, dtype=None):
         own = cell.init(key, input_size, dtype)
+        # Stored like the other parameters, and widened again by initial_state.
         float_dtype = jnp.zeros((), dtype).dtype
         start = jax.tree.map(lambda s: s.astype(float_dtype), cell.initial_state(own))
         return LearnedStateParams(own, start)
@@ -64,6 +65,7 @@ def learned_state(cell: Cell) -> Cell:
     own = cell.noise
     noise = None
     if own is not None:
+        # Wrapped as well, so that training starts from the same learned state.
         noise = Noise(
             draw=lambda key, params, steps: own.draw(key, params.cell, steps),
             cell=learned_state(own.cell),

@@ -73,6 +73,9 @@ def multihead(
 
 
 def _heads(head: Cell, num_heads: int) -> Cell:
+    # Parameters have the axis of the heads in front, as init maps over keys. States and
+    # pre-activations have it behind the batch, whose number of axes is not known here:
+    # so every axis is counted from the end.
     axes = _axes(head)
 
     def init(key, input_size, dtype=None):
@@ -94,6 +97,7 @@ def _heads(head: Cell, num_heads: int) -> Cell:
         state, y = run(params, state, _by_head(a_x, num_heads))
         return state, _side_by_side(y)
 
+    # No coefficients: with them the state would have to be one array (*B, H).
     adjoint = derived = None
     if head.adjoint is not None:
         adjoint = _adjoint(head.adjoint, num_heads, axes)
@@ -174,6 +178,7 @@ def _adjoint(inner: Adjoint, num_heads: int, axes: _Axes) -> Adjoint:
         da_xs = (_by_head(da_xs[0], num_heads), *da_xs[1:])
         run = jax.vmap(inner.accumulate, (0, None, axes.residual, axes.da))
         dparams, dxs = run(params, xs, residuals, da_xs)
+        # All heads read the same inputs.
         return dparams, dxs.sum(axis=0)
 
     return Adjoint(forward, backward, accumulate)

@@ -53,6 +53,7 @@ def add_noise(
         given: function ``(cell, params, noise)`` to a cell with the same inputs, whose
             step and adjoint use noise that was drawn.
     """
+    # What the cell draws already, for instance in another kind of dropout, stays.
     inner = training(cell)
 
     def split(params: Params, values: Array) -> tuple[Array, Array]:
@@ -62,10 +63,13 @@ def add_noise(
     def draw_all(key, params, steps):
         if cell.noise is None:
             return draw(key, params, steps)
+        # Two keys, as the same one would make the two masks depend on each other.
         before, own = jax.random.split(key)
         parts = cell.noise.draw(before, params, steps), draw(own, params, steps)
         return jnp.concatenate(parts, axis=-1)
 
+    # Noise travels through project beside the pre-activations, as the step sees only
+    # what project returned.
     def project(params, xs):
         inputs, noise = split(params, xs)
         a_xs = inner.project(params, inputs)

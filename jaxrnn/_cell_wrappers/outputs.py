@@ -62,10 +62,11 @@ def no_outputs(cell: Cell) -> Cell:
     ((3, 5), (7, 3, 0))
     """
 
-    def nothing(state: State) -> Array:
+    def empty(state: State) -> Array:
+        # A slice rather than new zeros, so that it has the sharding of the state.
         return jax.tree.leaves(state)[0][..., :0]
 
-    return _with_output(cell, nothing, cell_size=0)
+    return _with_output(cell, empty, cell_size=0)
 
 
 def with_initial(state: State, states: State) -> State:
@@ -140,6 +141,7 @@ def _state_size(cell: Cell) -> int:
 def _with_output(cell: Cell, output: Callable[[State], Any], *, cell_size: int) -> Cell:
     """Give a cell other outputs: a linear function of its states."""
     check_cell("cell", cell)
+    # The cell that takes the noise is another cell, so its outputs change as well.
     own = cell.noise
     if own is not None:
         noisy = _with_output(own.cell, output, cell_size=cell_size)
@@ -163,16 +165,18 @@ def _adjoint(cell: Cell, inner: Adjoint, output: Callable[[State], Any]) -> Adjo
         return new, output(new), residual
 
     def backward(params, residual, dstate, dy, **options):
+        # The output is linear in the state, so its transpose is the same everywhere.
         _, pull = jax.vjp(output, zeros_like(dstate))
         dstate = jax.tree.map(jnp.add, dstate, *pull(dy))
-        none = _no_cotangent(cell, params, dstate)
-        return inner.backward(params, residual, dstate, none, **options)
+        zero = _no_cotangent(cell, params, dstate)
+        return inner.backward(params, residual, dstate, zero, **options)
 
     return Adjoint(forward, backward, inner.accumulate)
 
 
 def _no_cotangent(cell: Cell, params: Params, dstate: State) -> Array:
     """Return zeros as the cotangent of the inner cell's outputs ``(*B, O)``."""
+    # The state of one batch entry tells how many axes of dstate are the batch.
     one = jax.tree.leaves(jax.eval_shape(cell.initial_state, params))[0]
     leaf = jax.tree.leaves(dstate)[0]
     batch = leaf.shape[: leaf.ndim - one.ndim]

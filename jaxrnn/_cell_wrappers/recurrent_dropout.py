@@ -83,6 +83,8 @@ def recurrent_dropout(cell: Cell, rate: float, *, variational: bool = True) -> C
             return adjoint.backward(params, residual, dstate, dy, **options)
 
         def accumulate(params, xs, residuals, da_xs):
+            # The gradient of a recurrent weight is a product with the state as it
+            # entered the product, which is the dropped one.
             residuals = _as_multiplied(residuals, scale)
             return adjoint.accumulate(params, xs, residuals, da_xs)
 
@@ -129,6 +131,8 @@ def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> 
     def given(cell, params, kept):
         adjoint, scale = cell.adjoint, kept / (1 - rate)
 
+        # The candidate is scaled inside the step, so accumulate needs no change: da_x
+        # contains the scale already.
         def forward(params, state, a_x, **options):
             options["candidate_scale"] = scale
             return adjoint.forward(params, state, a_x, **options)

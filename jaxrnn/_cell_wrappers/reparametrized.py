@@ -53,6 +53,8 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
     def initial_state(params: Params, batch_shape: Shape = ()) -> State:
         return cell.initial_state(weights(params), batch_shape)
 
+    # Every function is right by itself, also where nobody looks at ``derived``: a
+    # single step, an initial state, noise.
     coefficients, noise = cell.coefficients, cell.noise
     if coefficients is not None:
         inner = coefficients
@@ -87,6 +89,8 @@ def _adjoint(inner: Adjoint, weights: Callable[[Params], Params]) -> Adjoint:
         return inner.backward(weights(params), residual, dstate, dy, **options)
 
     def accumulate(params, xs, residuals, da_xs):
+        # The gradient of the weights goes on to the parameters by JAX: the one place
+        # where an adjoint of the library is not all by hand.
         made, pull = jax.vjp(weights, params)
         dmade, dxs = inner.accumulate(made, xs, residuals, da_xs)
         return pull(dmade)[0], dxs

@@ -58,6 +58,7 @@ def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
     }
     rates = {field: rate for field, rate in named.items() if rate}
     _check_fields(cell, rates)
+    # Without a rate nothing changes, and the cell keeps its coefficients.
     if not rates:
         return cell
 
@@ -81,6 +82,7 @@ def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
             start = end
         return _zoned_out(cell, kept)
 
+    # Evaluation is zoneout too, with expectations in place of draws.
     expected = _zoned_out(cell, {field: 1 - rate for field, rate in rates.items()})
     return expected._replace(noise=add_noise(cell, size=size, draw=draw, given=given))
 
@@ -113,6 +115,8 @@ def _adjoint(
         return *mix(state, new, y), residual
 
     def backward(params, residual, dstate, dy, **options):
+        # The output is the mixed h, so its cotangent joins that of h, and the inner
+        # cell's own output has none.
         h = state_fields(dstate)["h"]
         dstate = _with_fields(dstate, {"h": h + dy.astype(h.dtype)})
         dnew = _times(dstate, kept, rest=1)
@@ -150,6 +154,8 @@ def _check_fields(cell: Cell, rates: dict[str, float]) -> None:
                 f"cell must have a state with {field!r} for zoneout, got "
                 f"{', '.join(sorted(fields))}"
             )
+    # Fields that scale c, as the normaliser of slstm does, would have to be mixed by
+    # the same draw.
     if "c" in rates and set(fields) - {"h", "c"}:
         raise ValueError(
             "cell_rate must be 0 where c goes with other parts of the state, got "

@@ -132,7 +132,8 @@ def _described(factory: Callable[P, R], name: str) -> Callable[P, R]:
         except TypeError:
             return factory(*args, **kwargs)  # and Python says which argument it is
         bound.apply_defaults()
-        made: Any = factory(*args, **kwargs)  # whose own checks say more
+        # The factory's own checks come first, as their messages say more.
+        made: Any = factory(*args, **kwargs)
         for argument, value in bound.arguments.items():
             check_option(argument, value, signature.parameters[argument].annotation)
         try:
@@ -260,7 +261,7 @@ class Described:
         return _unpickled, packed(self.spec)
 
     def __deepcopy__(self, memo: Any) -> Any:
-        return self  # it holds functions and sizes, which no one can change
+        return self  # it holds only functions and sizes, which cannot change
 
     def _replace(self, **changes: Any) -> Any:
         """Return a copy with other fields, and without a description."""

@@ -54,7 +54,8 @@ def save_model(
     >>> model.apply(params, jax.numpy.ones((7, 2)))[1].shape
     (7, 3)
     """
-    plain_spec("model", model)  # which says so if there is no description
+    # Everything that can fail comes before the file is touched.
+    plain_spec("model", model)
     description = model.spec.to_json()
     _check_fit(model, params)
     checked_metadata(metadata)

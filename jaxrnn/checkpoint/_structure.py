@@ -65,6 +65,7 @@ def from_json(structure: Any, leaf: Callable[[str], Any], where: str = "") -> An
     if kind in ("list", "tuple"):
         built = [from_json(p, leaf, f"{where}[{i}]") for i, p in enumerate(parts)]
         return built if kind == "list" else tuple(built)
+    # Not getattr on a module: a file must not be able to name anything else.
     types = data_types()
     if kind not in types:
         raise ValueError(

@@ -118,6 +118,7 @@ def check_cell(
         if p.needs == "adjoint" and cell.adjoint is None
     ]
     errors = []
+    # NaN in masked inputs is part of the checks, so debug_nans would stop them.
     with jax.enable_x64(True), jax.debug_nans(False):
         if params is not None:
             params = jax.tree.map(lambda p: jnp.asarray(p, jnp.float64), params)

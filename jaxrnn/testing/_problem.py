@@ -16,7 +16,7 @@ STEP, SEQUENCE, DIFFERENCES = 1e-12, 1e-10, 1e-7
 """Tolerances in float64: for one step, for sequences, for finite differences."""
 
 
-# Every program runs once.
+# Every program runs once, so less optimisation is faster in all.
 quick_jit = functools.partial(
     jax.jit,
     compiler_options={

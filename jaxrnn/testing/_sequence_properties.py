@@ -58,6 +58,8 @@ def _take_steps(
     one, params, num_steps = problem.one_step, problem.params, len(xs)
     ys, taken = [np.zeros_like(problem.dys[0, 0])] * num_steps, []
     for t in reversed(range(num_steps)) if reverse else range(num_steps):
+        # Written apart from segment_resets of the engine, on purpose: a reversed run
+        # enters a segment at its last step.
         boundary = t + 1 if reverse else t
         if resets is not None and boundary < num_steps and resets[boundary]:
             s = one.start(params)
@@ -75,6 +77,7 @@ def _pull_steps(
     one, params = problem.one_step, problem.params
     dparams, dxs = _zeros_like(params), np.zeros_like(xs)
     for t, s in reversed(taken):
+        # A reset passes the cotangent to the initial state, and to nothing before it.
         if t is None:
             more, ds = one.pull_start(params, ds), _zeros_like(ds)
         else:
@@ -119,6 +122,7 @@ def _against_loop(problem: Problem, mask: bool, resets: bool) -> Iterator[Compar
     flags = _flags(problem, mask=mask, resets=resets)
     xs = np.array(problem.xs)
     numpy_problem = problem._replace(dys=np.asarray(problem.dys))
+    # NaN in the padding: an engine that multiplies by a mask would let it through.
     if mask:
         xs[~problem.mask] = np.nan
     for reverse, direction in _DIRECTIONS:
@@ -174,6 +178,7 @@ def streaming(problem: Problem) -> Iterator[Comparison]:
         "the initial state given": initial,
     }
 
+    # One program for all runs: compilation is nearly all of the time here.
     @quick_jit
     def every(*args):
         return {
@@ -249,6 +254,7 @@ def associative(problem: Problem) -> Iterator[Comparison]:
 
 def _loss(problem: Problem, flags: dict[str, Any], point: Any) -> Array:
     """Return the loss whose gradient has the cotangents of the problem."""
+    # A product with random cotangents sees every entry of every result.
     values = problem.unroll_fn(problem.cell, *point, **flags)
     products = jax.tree.map(jnp.vdot, values, (problem.dstate, problem.dys))
     return jnp.stack(jax.tree.leaves(products)).sum()
@@ -284,7 +290,8 @@ def finite_differences(problem: Problem) -> Iterator[Comparison]:
         flags = _flags(problem, mask=flagged, resets=flagged)
         flags["reverse"] = reverse
         loss = functools.partial(_loss, problem, flags)
-        # A kink within the smallest step of one direction is not of the next ones.
+        # A kink of an activation may lie within the smallest step in one direction. It
+        # is unlikely to lie there in three.
         for seed in range(3):
             got, expected = _along_random_directions(loss, point, seed)
             if _close(got, expected):

@@ -53,6 +53,7 @@ def contract(problem: Problem) -> Iterator[Comparison]:
     yield Comparison("initial_state", one, _in_float64(one), STEP)
     state = jax.eval_shape(lambda p: cell.initial_state(p, batch), params)
     yield Comparison("initial_state", state, _shapes(one, batch), STEP)
+    # project must act on the last axis only, so it is given one input and all of them.
     a_x = jax.eval_shape(cell.project, params, problem.xs[0, 0])
     a_xs = jax.eval_shape(cell.project, params, problem.xs)
     yield Comparison("a_xs", a_xs, _shapes(a_x, steps), STEP)
@@ -169,7 +170,8 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
         _, das = _each_step(adjoint.backward, params, residuals, *cotangents)
         sequence = (xs, residuals, (da_xs, *das[1:]))
         by_hand = adjoint.accumulate(params, *sequence)
-        # With a batch dimension more, and one less.
+        # With one more batch dimension, and with one less: a sum over fixed axes is
+        # right for one number of dimensions only.
         more = jax.tree.map(lambda leaf: leaf[:, None], sequence)
         rows = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), sequence)
         of_rows = [
@@ -226,6 +228,7 @@ def dropout_against_vjp(problem: Problem) -> Iterator[Comparison]:
         steps = batch_shape(problem.cell, problem.xs)
         drawn = wrapped.noise.draw(jax.random.key(0), problem.params, steps)
         xs = jnp.concatenate([problem.xs, drawn.astype(problem.xs.dtype)], axis=-1)
+        # jax.vjp would also give the noise a gradient, which the adjoint leaves out.
         dropped = _as_constant(wrapped.noise.cell, drawn.shape[-1])
         dropped = problem._replace(cell=dropped, xs=xs)
         for compare in (backward_against_vjp, accumulate_against_vjp):
