@@ -127,7 +127,7 @@ class AdjointForwardFn(Protocol):
     ) -> tuple[State, Array, Residual]:
         """Compute ``step`` and a residual.
 
-        Acts on the last axis only, so that it also takes all steps at once:
+        Acts on spatial axes and features only, so that it also takes all steps at once:
         states and pre-activations with leading dimensions ``(T, *B)``. An unroll may
         keep the residuals of its loop or recompute them from the states in one call.
 
@@ -168,8 +168,9 @@ class AccumulateFn(Protocol):
     ) -> tuple[Params, Array]:
         """Sum the parameter gradients of some steps, and transpose ``project``.
 
-        An unroll may call it once, with all steps, or with each chunk of consecutive
-        steps, and add what it returns: the sum over steps is all that it may do.
+        An unroll may call it once, with all steps, or once for each chunk of steps. It
+        adds the ``dparams`` and joins the ``dxs`` along time. So ``dparams`` must be a
+        plain sum over the given steps, and each ``dx`` must depend on its step alone.
 
         Args:
             params: parameters of the cell.
@@ -228,7 +229,7 @@ class DrawFn(Protocol):
 
 
 class Noise(NamedTuple):
-    """Random numbers that a cell draws in training, and the cell that takes them.
+    """How to draw a cell's random numbers, and the variant of the cell that takes them.
 
     Noise is an input: ``cell`` takes inputs ``(*B, I + N)``, which concatenate the
     inputs of a step and the numbers drawn for it. So masks, resets, chunks of time and
@@ -277,11 +278,13 @@ class Cell(Described, _CellFields):
     sequential part. Together they are the whole cell: stepping it by hand, in chunks or
     with :func:`jaxrnn.unroll` gives the same states, outputs and gradients.
 
-    The other fields are optional:
+    ``init``, ``initial_state`` and ``output_size`` are required too. The other fields
+    are optional:
 
     - ``adjoint`` is the backward pass by hand. With None, ``unroll`` works and
       ``unroll_bptt`` raises ValueError.
-    - ``noise`` is drawn by a layer that gets a key. Unrolls do not look at it.
+    - ``noise`` says how a layer that gets a key draws random numbers for the cell.
+      Unrolls do not look at it.
     - ``coefficients`` are set if the step is linear in the state, element by element.
       :func:`jaxrnn.unroll_associative` uses them.
     - ``derived`` is set if the weights are computed from the parameters. An unroll
@@ -297,9 +300,11 @@ class Cell(Described, _CellFields):
     def _replace(self, **changes: Any) -> "Cell":
         """Return a copy with other fields.
 
-        ``adjoint``, ``noise``, ``coefficients`` and ``derived`` describe the step that
-        was there. Where another field than ``init`` changes they are dropped, unless
-        they are given too: a forgotten one costs speed, and never a wrong gradient.
+        ``adjoint``, ``noise``, ``coefficients`` and ``derived`` describe the other
+        fields. If a field other than these, ``init`` or ``spec`` changes, those that
+        are not given too become None. So a description that no longer holds cannot give
+        a wrong gradient: without ``adjoint``, ``unroll_bptt`` raises; without
+        ``noise``, nothing is drawn.
         """
         if not changes.keys() <= _KEEP_OFFERS:
             changes = dict.fromkeys(_OFFERS) | changes
@@ -344,7 +349,7 @@ class ApplyFn(Protocol):
             xs: inputs ``(T, *B, I)``.
             state: state before the first step; None takes the initial state.
             mask: bool ``(T, *B)``; where False the state is held, the output is
-                zero, and whatever the input holds reaches nothing.
+                zero, and the input has no effect.
             resets: bool ``(T, *B)``; where True the state is replaced by the
                 initial state before the input of that step is consumed.
             key: randomness for layers that draw any; None evaluates without.
@@ -372,7 +377,8 @@ class LayerStepFn(Protocol):
             x: one input ``(*B, I)``; integers ``(*B)`` for an embedding.
 
         Returns:
-            ``(state, y)`` as ``apply`` would for this step; ``y`` is ``(*B, O)``.
+            ``(state, y)`` as ``apply`` would return for this step; ``y`` is ``(*B,
+            O)``.
 
         Raises:
             ValueError: the layer needs inputs from the future.

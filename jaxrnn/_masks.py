@@ -3,8 +3,8 @@
 A mask is a bool array ``(T, *B)``, True at the steps that count. At a step where it is
 False, recurrent layers hold their state, every layer returns zero, and losses, metrics
 and pooling leave the step out. The input of such a step has no effect on any result or
-gradient, whatever its value, NaN included. So masked values are replaced by a
-selection; a product with the mask would keep NaN. ``None`` means that all steps count.
+gradient, even if it is NaN. So masking is a selection (``jnp.where``): a product with
+the mask would keep NaN. ``None`` means that all steps count.
 
 Maps of each step, losses and metrics also take a mask ``(T, *B, *S)`` with spatial
 axes, such as the valid pixels of an image.
@@ -27,9 +27,9 @@ def lengths_to_mask(lengths: ArrayLike, num_steps: int) -> Array:
     """Make the mask of right-padded sequences from their lengths.
 
     Args:
-        lengths: int ``(*B)``, number of valid steps, from 0, which masks a row
-            entirely, to T. Under ``jax.jit``, where values are not known, those outside
-            are taken for the nearest of these.
+        lengths: int ``(*B)``, number of steps that count, from 0 (all masked) to T.
+            Under ``jax.jit``, where values cannot be checked, they are clipped to that
+            range.
         num_steps: T, the padded length.
 
     Returns:
@@ -70,7 +70,7 @@ def masked_sum(values: Array, mask: Array | None) -> Array:
 
 
 def masked_mean(values: Array, mask: Array | None) -> Array:
-    """Average ``values (T, *B)`` over the steps where ``mask`` is True, or 0.
+    """Average ``values (T, *B)`` where ``mask`` is True; 0 if it is True nowhere.
 
     Each valid step counts the same, whatever the length of its sequence.
 
@@ -89,10 +89,10 @@ def zero_where_masked(values: Any, mask: Array | None) -> Any:
     return values if mask is None else select(mask, values, zeros_like(values))
 
 
-def unmasked(
+def checked_and_masked(
     name: str, values: ArrayLike, mask: ArrayLike | None
 ) -> tuple[Array, Array | None]:
-    """Check a sequence ``(T, *B, F)`` and its mask; return both, zero where masked."""
+    """Check a sequence ``(T, *B, F)`` and its mask; zero the sequence where masked."""
     sequence = check_sequence(name, values)
     valid = check_place_flags("mask", mask, sequence.shape[:-1])
     return zero_where_masked(sequence, valid), valid

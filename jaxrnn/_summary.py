@@ -32,7 +32,7 @@ class Summary(NamedTuple):
     def __str__(self) -> str:
         """Return the table, with the totals of the whole model below it."""
         head = ("layer", "input", "output", "parameters", "bytes", "state")
-        lines = [head, *map(_cells, self.rows)]
+        lines = [head, *map(_columns, self.rows)]
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         first, *others = widths
         text = [
@@ -109,6 +109,7 @@ def _recording(model: Any, depth: int, rows: list[SummaryRow | None]) -> Any:
 
 
 def _made_again(model: Any, depth: int, rows: list[SummaryRow | None]) -> Any:
+    """Rebuild a model from its spec, with inner models that record their rows."""
     spec = spec_of(model)
     if spec is None:
         return model
@@ -178,7 +179,7 @@ def _is_model(value: Any) -> bool:
     return isinstance(value, Cell | Layer)
 
 
-def _cells(row: SummaryRow) -> tuple[str, ...]:
+def _columns(row: SummaryRow) -> tuple[str, ...]:
     """Write the columns of a row as text."""
     numbers = (
         row.input_size,

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import check_features, check_floating
-from ._masks import unmasked, zero_where_masked
+from ._masks import checked_and_masked, zero_where_masked
 from ._numerics.precision import accumulation_dtype, add_bias, of_rank, scaled
 from ._options import check_positive, check_rate, check_size, check_type
 from ._typing import Array, ArrayLike, DTypeLike
@@ -156,7 +156,7 @@ def _checked(
 ) -> tuple[Array, Array | None]:
     """Check parameters, inputs and mask; return the inputs, zero where masked."""
     check_type("params", params, BatchNormParams)
-    inputs, valid = unmasked("xs", xs, mask)
+    inputs, valid = checked_and_masked("xs", xs, mask)
     check_features("xs", inputs, params.scale.shape[0], params.scale.dtype)
     return inputs, valid
 

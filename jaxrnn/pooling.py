@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ._checks import check_features, check_floating
-from ._masks import unmasked, zero_where_masked
+from ._masks import checked_and_masked, zero_where_masked
 from ._numerics.precision import accumulation_dtype, add_bias, dot
 from ._options import check_size, check_type
 from ._tree import select
@@ -30,7 +30,7 @@ __all__ = [
 
 def _valid(ys: ArrayLike, mask: ArrayLike | None) -> tuple[Array, Array]:
     """Check outputs and mask; return both, zero where masked."""
-    outputs, valid = unmasked("ys", ys, mask)
+    outputs, valid = checked_and_masked("ys", ys, mask)
     check_floating("ys", outputs.dtype)
     return outputs, jnp.ones(outputs.shape[:-1], bool) if valid is None else valid
 

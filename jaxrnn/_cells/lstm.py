@@ -21,13 +21,13 @@ Backward, with ``dh = dh' + dy``, and ``dh'``, ``dc'`` the cotangents from later
     dh_prev = da W_h^T
     dc_prev = dc * f
 
-Accumulated over all steps::
+In one call for many steps, sums for the parameters and a ``dx`` for each step::
 
     dW_x = sum x^T da        dW_h = sum h_prev^T da
     db   = sum da            dx   = da W_x^T
 
 If the cell state is clipped at v, ``c = clip(f * c_prev + i * g, -v, v)``, and ``dc``
-is zero where that is not its argument.
+is zero at the entries that were clipped.
 """
 
 import functools
@@ -149,7 +149,9 @@ def lstm_backward(
     candidate_scale: Array | None = None,
     cell_clip: float | None = None,
 ) -> tuple[LSTMState, tuple[Array]]:
-    """Transpose of one step, with the options of :func:`lstm_forward`."""
+    """Pull cotangents back through one step; options match :func:`lstm_forward`."""
+    # c and m are computed again rather than kept for all steps, as memory that is touched
+    # for the first time costs more (docs/performance.md).
     _, c_prev, i, f, g, o = residual
     kept = scaled(g, candidate_scale)
     c = f * c_prev + i * kept
@@ -169,7 +171,7 @@ def lstm_backward(
 def lstm_accumulate(
     params: LSTMParams, xs: Array, residuals: LSTMResidual, da_xs: tuple[Array]
 ) -> tuple[LSTMParams, Array]:
-    """Weight gradients of all steps, and the transpose of ``project``."""
+    """Return the gradients of the parameters, summed over the steps, and ``dxs``."""
     (das,) = da_xs
     dparams = LSTMParams(
         w_x=outer_sum(xs, das, params.w_x),

@@ -13,7 +13,7 @@ from .._checks import (
     check_layer,
 )
 from .._descriptions.spec import described
-from .._masks import unmasked
+from .._masks import checked_and_masked
 from .._numerics.precision import add_bias, dot
 from .._options import check_size, check_type
 from .._typing import Array, Params, Shape
@@ -61,7 +61,7 @@ def residual(layer: Layer) -> Layer:
         return layer.init(key, _check_input_size(input_size, layer), dtype)
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        inputs = unmasked("xs", xs, mask)[0]
+        inputs = checked_and_masked("xs", xs, mask)[0]
         state, ys = layer.apply(
             params, inputs, state, mask=mask, resets=resets, key=key
         )
@@ -139,7 +139,7 @@ def highway(
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         check_type("params", params, HighwayParams)
-        inputs = unmasked("xs", xs, mask)[0]
+        inputs = checked_and_masked("xs", xs, mask)[0]
         state, ys = layer.apply(
             params.layer, inputs, state, mask=mask, resets=resets, key=key
         )

@@ -1,14 +1,14 @@
 """The loop over time in chunks, forward and transposed, writing in place.
 
 Within a chunk of K steps one product projects the inputs, and one product for each
-weight accumulates its gradient. So the pre-activations of K steps exist at a time, and
-their cotangents, and these stay in the caches. Outputs and residuals are written
-straight to where they remain; a ``lax.scan`` within a ``lax.scan`` would copy them once
-more.
+weight accumulates its gradient. So only the pre-activations of K steps and their
+cotangents exist at a time; on a CPU they stay in the caches. Outputs and residuals are
+written straight to their final place. A ``lax.scan`` within a ``lax.scan`` would copy
+them once more.
 
 JAX cannot differentiate a loop that writes in place without keeping every version of
-what it writes. So this is for the rules of ``reverse_mode.py``, which give JAX the
-scans of ``reference.py`` to differentiate.
+what it writes. So only ``reverse_mode.py`` runs it, by rules that give JAX the scans of
+``reference.py`` to differentiate.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ TakeSteps = Callable[[Any, Any, Stretch], tuple[Any, Any]]
 
 
 class Kept(NamedTuple):
-    """What the backward pass needs of the forward pass; one of them is None."""
+    """The field ``kept`` of :class:`Saved` for chunks; one of the two is None."""
 
     residuals: Residual | None  # leaves (T, *B, ...)
     starts: State | None  # leaves (number of chunks, *B, ...), before each chunk
@@ -47,7 +47,7 @@ class _Order(NamedTuple):
     num_steps: int
     chunk_size: int
     reverse: bool  # the steps are taken from the last to the first
-    backwards: bool = False  # visit the chunk first that was taken last
+    last_first: bool = False  # visit the chunks in the opposite order, to go back
 
 
 class _Chunk(NamedTuple):
@@ -59,7 +59,7 @@ class _Chunk(NamedTuple):
 def _for_each_chunk(
     order: _Order, body: Callable[[_Chunk, Carry], Carry], carry: Carry
 ) -> Carry:
-    """Run ``body`` on every chunk.
+    """Fold ``body`` over the chunks in their order; return the last carry.
 
     If the chunk size does not divide the number of steps, the remaining steps are a
     chunk of their own, which the forward pass takes last.
@@ -72,16 +72,16 @@ def _for_each_chunk(
         return body(_Chunk(index, start, size), carry)
 
     def whole(index, carry):
-        index = count - 1 - index if order.backwards else index
+        index = count - 1 - index if order.last_first else index
         return visit(index, order.chunk_size, carry)
 
-    if rest and order.backwards:
+    if rest and order.last_first:
         carry = visit(jnp.asarray(count), rest, carry)
     if count == 1:
         carry = whole(jnp.asarray(0), carry)
     elif count > 1:
         carry = lax.fori_loop(0, count, whole, carry)
-    if rest and not order.backwards:
+    if rest and not order.last_first:
         carry = visit(jnp.asarray(count), rest, carry)
     return carry
 
@@ -158,7 +158,8 @@ class Chunks:
             residuals = cut(residuals, chunk.size)
             more, dx = run.adjoint.accumulate(params, xs, residuals, chunk_das)
             more = check_like("dparams of cell.adjoint.accumulate", more, params)
-            # A loop hands its buffer on. A remainder comes first and has its own.
+            # The next chunk overwrites this buffer. The remainder, which comes first,
+            # has written to a smaller copy, so the buffer is passed on as it is.
             das = chunk_das if chunk.size == self.chunk_size else das
             dxs = write(Part(dxs, chunk.start), dx)
             return adjoint_states, _add(dparams, more), dxs, das
@@ -172,12 +173,12 @@ class Chunks:
             jnp.zeros_like(inputs.xs),
             empty(_da_shapes(run, saved), self.chunk_size),
         )
-        order = _Order(num_steps, self.chunk_size, run.reverse, backwards=True)
+        order = _Order(num_steps, self.chunk_size, run.reverse, last_first=True)
         (dstate, dfresh), dparams, dxs, _ = _for_each_chunk(order, body, carry)
         return narrow(dparams, params), dxs, dstate, dfresh
 
     def _residuals(self, run: Run, saved: Saved) -> Callable[[_Chunk], Part]:
-        """Make a function that gives the residuals of a chunk."""
+        """Make a function that looks up a chunk's residuals, or recomputes them."""
         params, inputs, kept = saved
         if not self.recompute:
             return lambda chunk: Part(kept.residuals, chunk.start)

@@ -2,7 +2,7 @@
 
 The rules were tuned on CPUs, with ``benchmarks/compare.py`` and
 ``benchmarks/choices.py``; docs/performance.md explains them. On other backends a run is
-one scan. The names of rows below are those of its tables.
+one scan. Shapes and columns named below are those of its tables.
 """
 
 import dataclasses
@@ -19,21 +19,23 @@ from .entry_by_entry import EntryByEntry
 from .loop import Loop
 from .stretch import Scanned, in_place
 
-# A run is not cut into chunks if its pre-activations (T B A numbers) stay in the
-# caches, or if one chunk may hold all of its rows (T B). Row L2 (T B A = 1.8 M, T B =
-# 700) is whole by the second rule; "whole" shows what the largest ones lose, S4 and R1.
+# A run is one chunk if its pre-activations (T B A numbers) stay in the caches, or if it
+# has no more rows (T B) than the largest chunk. Shape L2 (T B A = 1.8 M, T B = 700) is
+# one chunk by the second rule. Column "whole" shows what one chunk costs at other
+# shapes, most at S4 and R1.
 WHOLE = 2**20
 
 # Pre-activations (K B A numbers) of a chunk, and the bounds of its rows (K B): enough
-# for an efficient product, few enough for the caches. Rows S4, R1 and A1.
+# for an efficient product, few enough for the caches. Shapes S4, R1 and A1.
 CHUNK = 3 * 2**17
 MIN_ROWS, MAX_ROWS = 640, 2048
 
 # From version 0.12 of jax on, XLA's CPU backend makes one kernel of a loop that touches
 # little memory, if its products are of vectors with matrices. Batch entries therefore
-# run one by one if there are few of them (B, with and without a gradient), if their
-# states and pre-activations are small (B S A numbers), and if the loop is long enough
-# (T) to pay for the compilation of more loops. Rows S1 and "two rows", column "rows".
+# run one by one if there are few of them (B, with and without a gradient), if the size
+# of the largest state array times the pre-activations of an entry (B H A) is small, if
+# states are float32 or float64, and if the loop is long enough (T) to pay for the
+# compilation of more loops. Shapes S1 and "two rows", paragraph "rows".
 LOOPS_ARE_KERNELS = jax.__version_info__ >= (0, 12)
 ENTRIES_WITH_GRADIENT, ENTRIES_WITHOUT, SMALL, MIN_STEPS = 4, 2, 2**14, 32
 
@@ -66,9 +68,9 @@ def size_of(run: Run, params: Params, inputs: Inputs) -> Size:
 
 
 def fast_loops(run: Run, size: Size) -> Loops:
-    """Choose the fastest loops for a cell.
+    """Choose the fastest loops for a run, by its sizes and the platform.
 
-    A loop of another kind, for cells or platforms of its own, is chosen here.
+    ``run`` has no influence yet: a loop for particular cells would be chosen here.
     """
     return _chunk_loops(size, _fast_chunk_size(size), recompute=False)
 
@@ -85,7 +87,8 @@ def _chunk_loops(size: Size, chunk_size: int, *, recompute: bool) -> Loops:
     take_steps = in_place if on_cpu() else Scanned(STEPS_AT_ONCE)
     chunks = Chunks(chunk_size, recompute, take_steps)
     bare_size = 1 if _projects_in_its_step(size) else chunk_size
-    # To recompute in a backward pass that never comes is to keep nothing.
+    # No backward pass follows: with recompute=True no residual is stored, and the few
+    # states between chunks are dropped.
     bare = dataclasses.replace(chunks, chunk_size=bare_size, recompute=True)
     return Loops(
         with_gradient=_by_entry(chunks, size, ENTRIES_WITH_GRADIENT),
@@ -108,7 +111,7 @@ def _by_entry(loop: Chunks, size: Size, max_entries: int) -> Loop:
     few = 1 <= size.batch <= max_entries and size.num_steps >= MIN_STEPS
     if not (LOOPS_ARE_KERNELS and on_cpu() and few and leaves):
         return loop
-    largest = max(leaf.size for leaf in leaves)  # B S
+    largest = max(leaf.size for leaf in leaves)  # B H
     wide = {leaf.dtype.name for leaf in leaves} <= {"float32", "float64"}
     return EntryByEntry(loop) if wide and largest * size.width <= SMALL else loop
 
@@ -116,10 +119,10 @@ def _by_entry(loop: Chunks, size: Size, max_entries: int) -> Loop:
 def _projects_in_its_step(size: Size) -> bool:
     """Decide whether a run without a gradient projects each input in its own step.
 
-    Where a step makes a single array, XLA's CPU backend puts the whole step into one
-    kernel. That kernel looks up an input that is split into gates by its index in time,
-    element by element, if the input comes from a chunk. A cell like that, a GRU, takes
-    half the time if the same step makes the product (column "chunks, GRU forward").
+    If the state is one array, XLA's CPU backend puts the whole step into one kernel. If
+    the input was projected with its chunk and is then split into gates, that kernel
+    looks up its place in the chunk again for every element. Such a cell, a GRU, takes
+    half the time if the step makes the product itself (column "chunks, GRU forward").
     """
     leaves = jax.tree.leaves(size.state)
     split = len(leaves) == 1 and size.batch * size.width > leaves[0].size
@@ -129,8 +132,9 @@ def _projects_in_its_step(size: Size) -> bool:
 def _even(num_steps: int, chunk_size: int) -> int:
     """Find a chunk size near the given one that divides the number of steps.
 
-    Steps that remain would be a second copy of the loop to compile. If no size between
-    half of the given one and the given one divides, one that leaves few is returned.
+    The remaining steps would be a second copy of the loop to compile. If no size from
+    half of the given one to the given one divides the number of steps, the smallest
+    size that needs no more chunks is returned.
     """
     if chunk_size >= num_steps:
         return max(num_steps, 1)

@@ -1,8 +1,9 @@
 """Reverse mode: a fast loop over time, and what JAX differentiates in its place.
 
-``jax.grad`` of a run takes the loop's own backward pass (``custom_vjp``). A loop need
-not be differentiable, so derivatives of its two passes (``custom_jvp``) are those of
-the scans of ``reference.py``: second derivatives work, in the memory of plain scans.
+``jax.grad`` of a run takes the loop's own backward pass (``custom_vjp``). A second
+derivative would have to differentiate the loop, which writes in place. Instead each of
+its two passes has a rule (``custom_jvp``) that differentiates the scans of
+``reference.py``, so second derivatives work, in the memory of plain scans.
 """
 
 import functools
@@ -97,7 +98,8 @@ def _backward_jvp(run, loop, primals, tangents):
 def run_loops(
     run: Run, loops: Loops, params: Params, inputs: Inputs
 ) -> tuple[State, Array]:
-    """Run over time by the loop without a gradient, as none has been asked for."""
+    """Run over time; under reverse mode, by the loop that keeps residuals."""
+    # This body runs only if no gradient is asked for.
     return loops.without_gradient.forward_pass(run, params, inputs)[0]
 
 

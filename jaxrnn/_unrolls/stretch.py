@@ -26,21 +26,21 @@ class Part(NamedTuple):
     arrays: Any
     start: Array | None  # index of the first step; None: the arrays hold no others
 
-    def at(self, step: Array) -> Array:
-        """Return the index of a step of the stretch in the arrays."""
-        return step if self.start is None else self.start + step
+    def at(self, position: Array) -> Array:
+        """Return the index in the arrays of a position in the stretch."""
+        return position if self.start is None else self.start + position
 
 
 class Stretch(NamedTuple):
-    """Consecutive steps, in the order in which a loop takes them."""
+    """Consecutive steps, and whether a loop takes them forward or in reverse."""
 
     size: int  # number of steps
     reverse: bool  # take the last of them first
     reads: Any  # pytree of parts: what a step gets
-    writes: Part  # where the results of a step go; None: nowhere
+    writes: Part  # where results go; results for which it holds None are dropped
 
-    def step(self, index: Array) -> Array:
-        """Return which step of the stretch is taken as number ``index``."""
+    def position(self, index: Array) -> Array:
+        """Return the position in the stretch of the step taken as number ``index``."""
         return self.size - 1 - index if self.reverse else index
 
 
@@ -60,7 +60,7 @@ def in_place(
 
     def take(index, loop):
         carry, arrays = loop
-        at = stretch.step(index)
+        at = stretch.position(index)
         entries = _map_parts(
             lambda part: entry(part.arrays, part.at(at)), stretch.reads
         )
@@ -106,7 +106,7 @@ def _only_wanted(arrays: Any, results: Any) -> Any:
 
 
 def entry(arrays: Any, index: Array) -> Any:
-    """Read the entry of one step."""
+    """Read the entries at ``index`` on the first axis."""
 
     def read(array):
         return lax.dynamic_index_in_dim(array, index, keepdims=False, **_FROM_ZERO)
@@ -115,7 +115,7 @@ def entry(arrays: Any, index: Array) -> Any:
 
 
 def write_entry(arrays: Any, results: Any, index: Array) -> Any:
-    """Write the results of one step."""
+    """Return the arrays with ``results`` at ``index`` on the first axis."""
 
     def put(array, result):
         return lax.dynamic_update_index_in_dim(array, result, index, 0, **_FROM_ZERO)

@@ -21,7 +21,7 @@ def save_model(
     params: Params,
     metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write a model and its parameters to one file, all of it or none.
+    """Write a model and its parameters to one file, atomically.
 
     :func:`load_model` makes both again, without any code of yours. The file holds the
     description of the model (its ``spec``), the structure of the parameters and their
@@ -37,10 +37,10 @@ def save_model(
     Raises:
         OSError: the file cannot be written.
         TypeError: ``model`` was not made by a factory of this library, or has a part
-            that a file cannot name, such as a function of yours; ``params`` have
-            another structure than the model's, or a part of a type that a file cannot
-            name; a leaf has no numbers; ``metadata`` is not a dict of strings.
-        ValueError: a parameter has another shape than the model's, or a key of
+            that a file cannot name, such as a function of yours; ``params`` of a cell
+            or layer do not have its structure, or have a part of a type that a file
+            cannot name; a leaf has no numbers; ``metadata`` is not a dict of strings.
+        ValueError: a parameter of a cell or layer has a wrong shape, or a key of
             ``metadata`` begins with ``jaxrnn.``, which the file itself uses.
 
     >>> import tempfile, jax, jaxrnn
@@ -69,16 +69,16 @@ def save_model(
 def load_model(path: str | os.PathLike[str]) -> tuple[Any, Params]:
     """Read a model and its parameters from a file that :func:`save_model` wrote.
 
-    A file from a stranger is safe to read: it holds numbers and names. The names can be
-    the factories of this library, the functions of JAX that activations and
-    initialisers may be, and the types of parameters; nothing else is called.
+    A file from a stranger is safe to read: it holds numbers and names. Only factories
+    of this library, known functions of JAX such as activations, and types of parameters
+    can be named, and nothing else is called.
 
     Args:
         path: the file.
 
     Returns:
         ``(model, params)``: the cell or layer, equal to the one that was saved, and its
-        parameters, arrays of JAX, to the bit as they were saved. Without
+        parameters, JAX arrays, bit for bit as they were saved. Without
         ``jax_enable_x64``, parameters of 64 bits are arrays of NumPy.
 
     Raises:
@@ -112,7 +112,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, Params]:
 
 
 def _check_fit(model: Any, params: Params) -> None:
-    """Check structure and shapes of parameters against the model's ``init``."""
+    """Check parameters against the ``init`` of a cell or layer."""
     if isinstance(model, Cell | Layer):
         check_params(repr(model), template_of(model.init, (1, 2)), params)
     elif not jax.tree.leaves(params):

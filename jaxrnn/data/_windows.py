@@ -63,7 +63,7 @@ def windows_of_many(
     stride: int = 1,
     valid: Sequence[ArrayLike] | None = None,
 ) -> Windows:
-    """Cut all sliding windows of several series that have no gap.
+    """Cut all sliding windows without a gap from several series.
 
     Args:
         all_series: list of arrays ``(N_i, ...)``. A series that is too short for a
@@ -78,8 +78,8 @@ def windows_of_many(
         A :class:`Windows`.
 
     Raises:
-        ValueError: no series has a window, the series or flags differ in more than
-            their lengths, or a size is below 1.
+        ValueError: no series has a window, the series differ in more than their
+            lengths, ``valid`` does not match the series, or a size is below 1.
         TypeError: a size is not an int, or ``valid`` is not boolean.
 
     >>> found = windows_of_many([[1.0, 2.0, np.nan, 3.0, 4.0, 5.0], [6.0, 7.0]], 1)

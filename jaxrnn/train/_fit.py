@@ -23,7 +23,7 @@ from ._update import Batch, Metrics, TrainState, Update, copy
 def default_optimizer(
     learning_rate: optax.ScalarOrSchedule = 1e-3, *, max_norm: float = 1.0
 ) -> optax.GradientTransformation:
-    """Make the optimiser Adam, after clipping the gradient to a global norm.
+    """Make Adam with the gradient clipped to a global norm.
 
     Args:
         learning_rate: number above 0, or an Optax schedule.
@@ -68,7 +68,7 @@ class FitResult(NamedTuple):
     state: TrainState  # after the last good step
     best: Best  # to go on from: fit(..., best=result.best)
     history: History
-    stopped: str  # "" if all steps were taken, else why not
+    stopped: str  # "" if all went well; else why it ended, or that no loss was finite
 
     @property
     def best_params(self) -> Params:
@@ -96,7 +96,7 @@ def fit(
 
     Training stops early, and the result so far is returned, in three cases:
 
-    - The loss, its gradient or the update is no longer finite. ``stopped`` names the
+    - The loss, its gradient or the updated state is not finite. ``stopped`` names the
       step, and ``state`` is the state before it.
     - ``patience`` validations in a row were no better than the best one.
     - The user presses Ctrl-C. The current step is finished first; a second Ctrl-C

@@ -13,13 +13,13 @@ PAGE = (ROOT / "docs" / "design.md").read_text()
 
 # A room is a folder of the package, or a file that stands in none. Each may import from
 # itself, and from the rooms in its row of the page's tables.
-TABLE = re.compile(r"ground \| may import.*\n.*\n((?:\|.*\n)+)")
+TABLE = re.compile(r"modules \| may import.*\n.*\n((?:\|.*\n)+)")
 ROW = re.compile(r"^\| `(\w+)` \| (.*) \|$", re.M)
-GROUND, ABOVE = (
+BASE, OTHERS = (
     {room: set(re.findall(r"`(\w+)`", others)) for room, others in ROW.findall(table)}
     for table in TABLE.findall(PAGE)
 )
-MAY_IMPORT = GROUND | {room: others | set(GROUND) for room, others in ABOVE.items()}
+MAY_IMPORT = BASE | {room: others | set(BASE) for room, others in OTHERS.items()}
 LEFT_OUT = {"checkpoint", "plotting"}  # by ``import jaxrnn``
 MAY_IMPORT["__init__"] = set(MAY_IMPORT) - LEFT_OUT
 
