@@ -150,8 +150,8 @@ def lstm_backward(
     cell_clip: float | None = None,
 ) -> tuple[LSTMState, tuple[Array]]:
     """Pull cotangents back through one step; options match :func:`lstm_forward`."""
-    # c and m are computed again rather than kept for all steps, as memory that is touched
-    # for the first time costs more (docs/performance.md).
+    # c and m are computed again rather than kept for all steps, as memory that is
+    # touched for the first time costs more (docs/performance.md).
     _, c_prev, i, f, g, o = residual
     kept = scaled(g, candidate_scale)
     c = f * c_prev + i * kept
