@@ -157,7 +157,8 @@ def _check_sizes(name: str, values: Any) -> Shape:
     """Return ``values`` as one to three sizes."""
     if not isinstance(values, list | tuple) or not 1 <= len(values) <= 3:
         raise ValueError(
-            f"{name} must be a tuple of one to three sizes, as (3, 3), got {values!r}"
+            f"{name} must be a tuple of one to three sizes, such as (3, 3), got "
+            f"{values!r}"
         )
     return tuple(check_size(f"{name}[{i}]", size) for i, size in enumerate(values))
 
@@ -166,8 +167,8 @@ def check_array(name: str, value: Any) -> Any:
     """Return ``value`` if it is one array; outputs of ``all_states`` are several."""
     if not jax.tree_util.all_leaves([value]):
         raise TypeError(
-            f"{name} must be one array here, got {type(value).__name__}: what a layer "
-            "of jaxrnn.all_states gives can go into no other"
+            f"{name} must be one array here, got {type(value).__name__}: the outputs "
+            "of a layer of jaxrnn.all_states cannot be the input of another layer"
         )
     return value
 

@@ -42,7 +42,7 @@ def check_shape(name: str, value: Any) -> Shape:
     """Return ``value`` as a tuple of sizes, which may be symbols of ``jax.export``."""
     if isinstance(value, str) or not hasattr(value, "__iter__"):
         raise TypeError(
-            f"{name} must be a tuple of sizes, as (3,) or (), got {value!r:.80}"
+            f"{name} must be a tuple of sizes, such as (3,) or (), got {value!r:.80}"
         )
     return tuple(value)
 
@@ -102,7 +102,7 @@ def check_key(name: str, value: Any) -> Any:
     ):
         return value
     raise TypeError(
-        f"{name} must be a key, as jax.random.key(0) makes, got {value!r:.80}"
+        f"{name} must be a key, such as jax.random.key(0), got {value!r:.80}"
     )
 
 

@@ -56,7 +56,7 @@ def project_spectral_norm(
     def update(updates, state, params=None):
         if params is None:
             raise ValueError(
-                "params must be given to update, as the projection is of them, got None"
+                "params must be given to update, which projects them, got None"
             )
         found = []
 

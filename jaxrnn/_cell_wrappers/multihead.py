@@ -60,7 +60,7 @@ def multihead(
         )
     if not callable(make_cell):
         raise TypeError(
-            "make_cell must be a function that makes a cell of a size, as jaxrnn.lstm, "
+            "make_cell must be a function of a size to a cell, such as jaxrnn.lstm, "
             f"got {type(make_cell).__name__}"
         )
     head = check_cell("make_cell(size)", make_cell(hidden_size // num_heads))

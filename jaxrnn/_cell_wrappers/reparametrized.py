@@ -48,7 +48,9 @@ def reparametrized(cell: Cell, transform: Callable[[Params], Params]) -> Cell:
         try:
             return check_like("transform(params)", made, params)
         except ValueError as error:
-            raise TypeError(f"transform must give what it gets: {error}") from error
+            raise TypeError(
+                f"transform must return parameters like those it gets: {error}"
+            ) from error
 
     def initial_state(params: Params, batch_shape: Shape = ()) -> State:
         return cell.initial_state(weights(params), batch_shape)

@@ -158,7 +158,7 @@ def _check_fields(cell: Cell, rates: dict[str, float]) -> None:
     # the same draw.
     if "c" in rates and set(fields) - {"h", "c"}:
         raise ValueError(
-            "cell_rate must be 0 where c goes with other parts of the state, got "
+            "cell_rate must be 0 for a state with fields besides h and c, got "
             f"{', '.join(sorted(fields))}"
         )
     if fields["h"].shape != (*cell.spatial_shape, cell.output_size):

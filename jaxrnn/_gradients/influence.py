@@ -243,7 +243,7 @@ def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence
     """
     if not isinstance(influence, Influence):
         raise TypeError(
-            "influence must be an Influence, as jaxrnn.dense_influence is, got "
+            "influence must be an Influence, such as jaxrnn.dense_influence, got "
             f"{influence!r:.80}"
         )
     if influence is not diagonal_influence:
@@ -257,8 +257,8 @@ def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence
     if misfit:
         raise ValueError(misfit)
     raise ValueError(
-        "influence must be jaxrnn.dense_influence for a cell whose units see each "
-        f"other, got diagonal_influence for {cell!r:.80}"
+        "influence must be jaxrnn.dense_influence for a cell whose units depend on "
+        f"each other, got diagonal_influence for {cell!r:.80}"
     )
 
 

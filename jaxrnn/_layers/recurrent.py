@@ -51,7 +51,7 @@ def layer(
         run = unroll if cell.adjoint is None else unroll_bptt
     if not callable(run):
         raise TypeError(
-            f"unroll_fn must be a function, as jaxrnn.unroll is, got {run!r}"
+            f"unroll_fn must be a function, such as jaxrnn.unroll, got {run!r}"
         )
 
     def initial_state(params, batch_shape=()):
@@ -116,7 +116,7 @@ def _merged_size(
     """Return the output size of ``merge``."""
     if not callable(merge):
         raise TypeError(
-            f"merge must be a function of two arrays, as jnp.add is, got {merge!r}"
+            f"merge must be a function of two arrays, such as jnp.add, got {merge!r}"
         )
     shapes = [
         jax.ShapeDtypeStruct((size,), jnp.float32) for size in (forward, backward)

@@ -83,7 +83,7 @@ def _stack(
 ) -> Layer:
     """Compose layers in sequence; ``outputs`` combines the outputs of all layers."""
     if not layers:
-        raise ValueError("stack must have at least one layer, got none")
+        raise ValueError("stack must have at least one layer, got no layers")
     for index, each in enumerate(layers):
         check_layer(f"layers[{index}]", each)
 

@@ -73,8 +73,8 @@ def unroll_associative(
     cell = run.cell
     if cell.coefficients is None:
         raise ValueError(
-            "cell must be linear in its state, as mingru, minlstm and lru are without "
-            "wrappers that change the step, for an associative scan, got "
+            "cell must be linear in its state for an associative scan, like mingru, "
+            "minlstm and lru without wrappers that change the step, got "
             "cell.coefficients = None: use jaxrnn.unroll_bptt or jaxrnn.unroll"
         )
     a_xs = cell.project(params, inputs.xs)

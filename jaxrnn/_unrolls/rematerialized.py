@@ -63,8 +63,8 @@ def unroll_with(
         chunk_size = check_size("chunk_size", chunk_size)
     elif policy is not None:
         raise ValueError(
-            "policy must be None where nothing is rematerialised, got one without "
-            "chunk_size: give both"
+            "policy must come with chunk_size, the size of a chunk that is "
+            "rematerialised, got chunk_size = None"
         )
 
     chunks = None if chunk_size is None else _Chunks(chunk_size, policy)

@@ -98,7 +98,7 @@ def read_file(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     }
     checksum = metadata.pop(_CHECKSUM, None)
     if metadata[_MARKER] != "1" and checksum != _checksum(arrays, metadata):
-        raise ValueError(f"{path} is damaged: its checksum is that of other contents")
+        raise ValueError(f"{path} is damaged: its checksum does not match its contents")
     return arrays, metadata
 
 

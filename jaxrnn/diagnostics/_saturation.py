@@ -55,8 +55,8 @@ def residuals(
     run, inputs = prepare(cell, params, xs, state, mask, resets, reverse)
     if cell.adjoint is None:
         raise ValueError(
-            "cell must have an adjoint, whose residuals these are, got cell.adjoint = "
-            "None"
+            "cell must have an adjoint, which computes the residuals, got "
+            "cell.adjoint = None"
         )
     return scan_forward(run, params, inputs)[1]
 

@@ -204,26 +204,26 @@ def fit(
 def _check_run(update: Any, state: Any, batches: Any, best: Any) -> None:
     """Check the arguments of :func:`fit` before anything is donated."""
     if not callable(update):
-        raise TypeError(f"update must be what make_update makes, got {update!r:.80}")
+        raise TypeError(f"update must be the result of make_update, got {update!r:.80}")
     try:
         inspect.signature(update).bind(state, batches)
     except TypeError:
         raise TypeError(
-            "update must take (state, batch), as what make_update makes does, got a "
+            "update must take (state, batch), like the result of make_update, got a "
             f"function of {inspect.signature(update)}"
         ) from None
     except ValueError:  # a function of C without a signature
         pass
     if not (hasattr(state, "params") and hasattr(state, "step")):
         raise TypeError(
-            "state must be a TrainState, as init makes of parameters, got "
+            "state must be a TrainState, which init makes of parameters, got "
             f"{type(state).__name__}"
         )
     for leaf in jax.tree.leaves(state):
         if isinstance(leaf, jax.Array) and leaf.is_deleted():
             raise ValueError(
-                "state must be the last one, got one whose buffers an earlier update "
-                "has reused: go on from the state that it returned"
+                "state must be the latest one, got one whose buffers an earlier update "
+                "has reused: continue from the state that it returned"
             )
     if not isinstance(batches, Iterable):
         raise TypeError(
@@ -271,7 +271,7 @@ def _row(source: str, step: int, metrics: Metrics) -> Metrics:
     for name, value in metrics.items():
         if name == "step" or np.size(value) != 1:
             raise ValueError(
-                f"{source} must return scalars, none of them named 'step', got "
+                f"{source} must return scalars that are not named 'step', got "
                 f"{name} of shape {np.shape(value)}"
             )
         row[name] = float(value)

@@ -45,7 +45,7 @@ def check_optimizer(optimizer: Any) -> None:
     """Check that ``optimizer`` is a gradient transformation of Optax."""
     if not hasattr(optimizer, "init") or not hasattr(optimizer, "update"):
         raise TypeError(
-            "optimizer must be an Optax transformation, as optax.adam(1e-3) makes, got "
+            "optimizer must be an Optax transformation, such as optax.adam(1e-3), got "
             f"{optimizer!r:.80}"
         )
 

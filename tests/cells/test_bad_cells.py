@@ -69,7 +69,7 @@ CELLS_THAT_CANNOT_BE = {
     "a cell for heads": (
         lambda: jaxrnn.multihead(jaxrnn.lstm(4), 8, 2),
         TypeError,
-        "make_cell must be a function that makes a cell of a size, as jaxrnn.lstm, got",
+        "make_cell must be a function of a size to a cell, such as jaxrnn.lstm, got",
     ),
     "noisy heads": (
         lambda: jaxrnn.multihead(

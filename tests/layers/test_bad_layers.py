@@ -10,7 +10,7 @@ import jaxrnn
 
 def test_layers_that_do_not_fit():
     with pytest.raises(
-        ValueError, match="stack must have at least one layer, got none"
+        ValueError, match="stack must have at least one layer, got no layers"
     ):
         jaxrnn.stack()
     with pytest.raises(

@@ -375,7 +375,7 @@ def test_the_best_and_the_patience_survive_a_restart():
             TypeError,
             r"must take \(state, batch\).*params, batch",
         ),
-        ({"update": 3}, TypeError, "update must be what make_update makes, got 3"),
+        ({"update": 3}, TypeError, "update must be the result of make_update, got 3"),
         ({"batches": 5}, TypeError, "batches must be an iterable .* got 5"),
         ({"patience": 3}, ValueError, "patience must come with validate"),
         ({"patience": 0}, ValueError, "patience must be at least 1, got 0"),
@@ -453,7 +453,7 @@ def test_a_loss_that_cannot_be_trained_is_named(loss, message):
         ),
         ({"bits": 1.0}, TypeError, "validate must return a dict .* got {'bits': 1.0}"),
         ({"loss": jnp.ones(3)}, ValueError, r"validate .* got loss of shape \(3,\)"),
-        ({"loss": 1.0, "step": 7}, ValueError, "none of them named 'step'"),
+        ({"loss": 1.0, "step": 7}, ValueError, "that are not named 'step'"),
     ],
 )
 def test_metrics_that_are_no_scalars_are_named(metrics, error, message):
