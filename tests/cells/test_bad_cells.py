@@ -91,7 +91,7 @@ CELLS_THAT_CANNOT_BE = {
     "kernel of one number": (
         lambda: jaxrnn.conv_lstm(5, 3, (8, 8)),
         ValueError,
-        r"kernel_shape must be a tuple of one to three sizes, as \(3, 3\), got 3",
+        r"kernel_shape must be a tuple of one to three sizes, such as \(3, 3\), got 3",
     ),
     "four dimensions": (
         lambda: jaxrnn.conv_lstm(5, (3,) * 4, (8,) * 4),
@@ -181,5 +181,6 @@ def test_a_cell_that_cannot_be_is_named(name):
 def test_a_transformation_to_something_else_is_named(transform):
     cell = jaxrnn.reparametrized(jaxrnn.elman(5), transform)
     params = cell.init(jax.random.key(0), I)
-    with pytest.raises(TypeError, match="transform must give what it gets"):
+    message = "transform must return parameters like those it gets"
+    with pytest.raises(TypeError, match=message):
         jaxrnn.unroll(cell, params, jnp.ones((T, I)))

@@ -158,7 +158,7 @@ def test_the_diagonal_influence_is_refused_where_units_meet(name):
     params = cell.init(jax.random.key(0), I)
     xs, dys = jnp.ones((T, B, I)), jnp.ones((T, B, H))
     influence = jaxrnn.diagonal_influence
-    message = "influence must be jaxrnn.dense_influence for a cell whose units see"
+    message = "must be jaxrnn.dense_influence for a cell whose units depend on each"
     run = jax.jit(lambda p: jaxrnn.rtrl(cell, p, xs, dys, influence=influence))
     with pytest.raises(ValueError, match=message):
         run(params)
