@@ -32,18 +32,19 @@ INPUT_SIZE, SIZE = 3, 8  # of the shapes that are shown
 HEAD = """\
 # Cells
 
-Every cell of the library, made by `python benchmarks/cells_page.py` from its docstrings
-and from what `python benchmarks/cells.py` measured. All hold the contract of
-[design.md](design.md): masks, resets, both directions, streaming, any batch dimensions,
-16-bit parameters, and a backward pass derived by hand that is checked against
-`jax.grad` and finite differences; a cell of your own can, too:
-[new_cell.md](new_cell.md).
+This page describes every cell of the library. `python benchmarks/cells_page.py`
+writes it from the docstrings and the measurements of `python benchmarks/cells.py`.
+All cells fulfil the contract of [design.md](design.md): masks, resets, both
+directions, streaming, any batch dimensions, 16-bit parameters, and a backward pass
+derived by hand that is checked against `jax.grad` and finite differences.
+[new_cell.md](new_cell.md) shows how to write a cell of your own that does.
 
-A cell goes into `jaxrnn.layer(cell)`, or into an unroll: `jaxrnn.unroll`, which JAX
-differentiates; `unroll_bptt`, faster in training; `unroll_chunked`, for sequences that
-do not fit; and `unroll_associative` where a step is linear in the state. Wrappers make
-more of them: `multihead`, `reparametrized`, `learned_state`, `zoneout`,
-`recurrent_dropout`, `candidate_dropout`.
+Use a cell in `jaxrnn.layer(cell)`, or with an unroll: `jaxrnn.unroll`, which JAX
+differentiates; `unroll_bptt`, which trains faster; `unroll_chunked`, for sequences
+whose residuals do not fit into memory; and `unroll_associative`, for cells whose step
+is linear in the state. Wrappers make new cells from these: `multihead`,
+`reparametrized`, `learned_state`, `zoneout`, `recurrent_dropout`,
+`candidate_dropout`.
 
 ## Measured
 
@@ -51,26 +52,28 @@ more of them: `multihead`, `reparametrized`, `learned_state`, `zoneout`,
 
 Dense cells predict the next character of the King James Bible after {updates} updates
 on {batch} sequences of {steps} characters: embedding of {embedding}, the cell with
-{hidden} units, a dense layer with ReLU, logits. All have the same budget, learning rate
-and seed, and but for the options of [the script](../benchmarks/cells.py) none was
-tuned: the figures say that a cell learns, not which is the best. *Time* is that of one
-update of the whole model to that with an LSTM, below 1 faster, in interleaved runs.
-Updates a second are of a shared machine: compare by the ratio.
-The characters by their own frequency alone take {unigram:.3f} bits, and by the one
-before {bigram:.3f}.
+{hidden} units, a dense layer with ReLU, logits. All have the same budget, learning
+rate and seed. None was tuned beyond the options in [the
+script](../benchmarks/cells.py), so the figures show that a cell learns, not which
+cell is the best. *Time to LSTM* is the time of one update of the whole model, divided
+by that with an LSTM, in interleaved runs: below 1 is faster. Updates a second depend
+on the load of a shared machine, so compare the ratios. For comparison, counts of
+single characters give {unigram:.3f} bits, and counts of pairs {bigram:.3f}.
 """
 
 CONVOLUTIONAL = """\
-Convolutional cells of {channels} channels add two marked numbers at each of twelve
-places, in {updates} updates; to say 1 always has a squared error of 0.167. Kernels have
-3, 3 by 3, and 1 by 3 by 3 places. Nothing here needs a neighbour, so that the LSTM
-which runs place by place, with the same weights for all, is the one to equal.
+Convolutional cells with {channels} channels learn to add two marked numbers at each
+of twelve spatial positions, after {updates} updates. A constant output of 1 has a
+squared error of 0.167. Kernels have size 3, 3 by 3, and 1 by 3 by 3. The task needs
+no neighbours, so the baseline is an LSTM that runs at each position on its own, with
+the same weights for all.
 """
 
 LONG = """\
-Training one row of {size} units for many steps, with the gradients of parameters and
-inputs: the time of `unroll_bptt` to that of `unroll_associative`, above 1 where the
-parallel scan is faster. What a layer takes, unless told otherwise, is the loop.
+Training a single sequence with {size} units over many steps, with the gradients of
+parameters and inputs: the time of `unroll_bptt`, divided by that of
+`unroll_associative`. Above 1 the parallel scan is faster. Layers use the loop unless
+told otherwise.
 """
 
 

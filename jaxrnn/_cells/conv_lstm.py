@@ -1,16 +1,17 @@
 """Convolutional LSTM: its gates at a spatial position see the neighbourhood.
 
-Forward, with ``*`` between an image and a kernel the convolution with zeros around, and
-all else as in :mod:`jaxrnn._cells.lstm`::
+Forward, where ``*`` between an image and a kernel is the convolution with zero padding,
+and everything else is as in :mod:`jaxrnn._cells.lstm`::
 
     a_x = x * W_x                               project
     a_i, a_f, a_g, a_o = split(a_x + h_prev * W_h + b)
 
-Backward too; the transposed product is the convolution with the kernel turned around,
-and the gradient of a kernel is the sum over all places::
+Backward as in that module, except that the transposed product is the convolution with
+the flipped kernel, and that the gradient of a kernel is a sum over all spatial
+positions::
 
-    dh_prev = da * turned(W_h)
-    dW_h[r] = sum h_prev[p + r]^T da[p]         over steps, rows and places p
+    dh_prev = da * flipped(W_h)
+    dW_h[r] = sum h_prev[p + r]^T da[p]         over t, batch entries and positions p
 """
 
 import functools

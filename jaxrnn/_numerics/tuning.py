@@ -5,14 +5,16 @@ import jax.numpy as jnp
 
 from .._typing import Array
 
-# Up to this many entries a matrix is transposed before the loop that multiplies by its
-# transpose; beyond, that costs the product more than it gains.
+# A matrix of up to this many entries is transposed once before the loop that
+# multiplies by its transpose. For a larger one the product by the transposed copy is
+# slower by more than is gained (docs/performance.md, "What was tried", *transpose*).
 TRANSPOSED = 2**17
 
 
-# From this many entries on, a matrix whose rows lie a multiple of 4 KiB apart is given
-# some more columns before the loop that multiplies up to so many rows by it: else they
-# fall into the same few lines of the caches. One row alone makes it no product.
+# A matrix of at least PADDED entries, whose rows are a multiple of 4 KiB apart, is
+# padded with a few columns before the loop that multiplies at most PADDED_ROWS rows by
+# it: rows so far apart map to the same cache sets (docs/performance.md, "What was
+# tried", *columns*). For a single row XLA computes no matrix product: no padding then.
 PADDED, PADDED_ROWS = 2**20, 64
 
 

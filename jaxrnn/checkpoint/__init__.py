@@ -1,8 +1,8 @@
 """Models, parameters and training runs in safetensors files, without pickle.
 
-Every leaf comes back to the bit: arrays of JAX and of NumPy, numbers of NumPy and of
-Python, and ``jax.random`` keys. What safetensors has no name for, a complex number say,
-is kept as its bytes. A checksum over all of it finds damage.
+Every leaf is restored exactly: arrays of JAX and of NumPy, numbers of NumPy and of
+Python, and ``jax.random`` keys. A dtype that safetensors does not have, such as complex
+numbers, is stored as bytes. A checksum over the whole file detects damage.
 
 Needs the package ``safetensors`` (extra ``checkpoint``), and is the one submodule
 that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.

@@ -85,7 +85,8 @@ def token_error_rate(
 ) -> Array:
     """Token error rate: edit distances divided by the number of target tokens.
 
-    Of words it is the word error rate, of characters or phonemes theirs.
+    Over words this is the word error rate (WER), over characters the CER, over
+    phonemes the PER.
 
     Args:
         predictions: integers ``(T, *B)``: what was decoded.
