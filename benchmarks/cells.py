@@ -1,15 +1,15 @@
-"""Every cell: a model trained with it, all on one budget, and its speed beside an LSTM.
+"""Train a model with every cell on one budget, and time each cell against an LSTM.
 
     pip install -e ".[examples]"
-    python benchmarks/cells.py                    # all, a quarter of an hour or so
-    python benchmarks/cells.py --only mingru lru  # these; the others' figures stay
-    python benchmarks/cells_page.py               # docs/cells.md, of what was measured
+    python benchmarks/cells.py                    # all cells, about 15 minutes
+    python benchmarks/cells.py --only mingru lru  # these; other results are kept
+    python benchmarks/cells_page.py               # write docs/cells.md from the results
 
 Dense cells learn to predict the next character of the King James Bible: an embedding,
-the cell, a dense layer with ReLU, and one of logits. Convolutional cells add, at each
-of several places, two numbers that are marked in a long sequence, and the LSTM does it
-for each place alone. Times are of one update of the model, in turns with all others of
-its task; ratios are of medians. Writes ``benchmarks/results/cells.json``.
+the cell, a dense layer with ReLU, and a dense layer for the logits. Convolutional cells
+add two marked numbers of a long sequence at each of several spatial positions; the LSTM
+does so for each position alone. Times are for one update of the model, interleaved with
+all others of its task; ratios use medians. Writes ``benchmarks/results/cells.json``.
 """
 
 import argparse
@@ -35,7 +35,7 @@ HIDDEN_SIZE, EMBEDDING_SIZE, NUM_HEADS = 128, 64, 4
 NUM_STEPS, BATCH_SIZE, LEARNING_RATE = 64, 32, 4e-3
 UPDATES = 400
 VALIDATION_STREAMS, VALIDATION_STEPS = 64, 500
-SPACES = {1: (12,), 2: (4, 3), 3: (2, 3, 2)}  # twelve places each
+SPACES = {1: (12,), 2: (4, 3), 3: (2, 3, 2)}  # twelve spatial positions each
 KERNELS = {1: (3,), 2: (3, 3), 3: (1, 3, 3)}
 CHANNELS, ADDED = 16, 40
 ADDING_UPDATES = 1000
@@ -45,13 +45,13 @@ LONG_SIZE = 64
 
 
 class Entry(NamedTuple):
-    """A cell of the page."""
+    """A cell on the page."""
 
     factory: Callable[..., jaxrnn.Cell]
     make: Callable[[int], jaxrnn.Cell]
     unroll_fn: jaxrnn.UnrollFn = jaxrnn.unroll_bptt
-    frozen: bool = False  # what is around it is trained alone
-    dimensions: int = 0  # of space
+    frozen: bool = False  # train only the layers around the cell
+    dimensions: int = 0  # number of spatial dimensions
 
 
 def _plain(factory, **options):
@@ -105,7 +105,7 @@ ENTRIES = {
     "lru": _plain(jaxrnn.lru),
     "lru, associative": _associative(_plain(jaxrnn.lru)),
     "leaky_integrator": _plain(jaxrnn.leaky_integrator, time_constant=2.0),
-    # Text wants to be forgotten: that is what diffusion is for here.
+    # Diffusion makes the state decay; text needs such forgetting.
     "antisymmetric": _plain(jaxrnn.antisymmetric, step_size=0.5, diffusion=0.9),
     "orthogonal_rnn": _plain(jaxrnn.orthogonal_rnn),
     "orthogonal_rnn, Cayley": _plain(
@@ -121,16 +121,16 @@ ENTRIES = {
     "conv_gru, 2-D": _conv(jaxrnn.conv_gru, 2),
     "conv_gru, 3-D": _conv(jaxrnn.conv_gru, 3),
 }
-REFERENCE = "lstm"  # of the times, in both tasks
+REFERENCE = "lstm"  # for the timings of both tasks
 
 
 class Task(NamedTuple):
-    """A model around a cell, what it learns, and what a figure of it means."""
+    """A model around a cell, its training data, and the meaning of its score."""
 
     figure: str
     num_updates: int
     model: jaxrnn.Layer
-    place: int  # of the cell's parameters among those of the model
+    place: int  # index of the cell's parameters among the model's
     input_size: int
     batches: Callable[[], Any]
     loss_fn: Callable[..., jax.Array]
@@ -171,7 +171,7 @@ def read_characters():
 
 
 def draw_adding(rng, space):
-    """Numbers and marks ``(T, B, *S, 2)``, and the sums ``(B, *S, 1)``."""
+    """Draw numbers and marks ``(T, B, *S, 2)``, and the sums ``(B, *S, 1)``."""
     shape = (ADDED, BATCH_SIZE, *space)
     numbers, marks = rng.random(shape), np.zeros(shape)
     half = ADDED // 2
@@ -207,7 +207,7 @@ def adding(entry):
 
 
 def loss_of(entry, task):
-    """The loss of all parameters, or of those that are trained."""
+    """Return the loss as a function of all parameters, or of the trained ones."""
     if not entry.frozen:
         return task.loss_fn
 
@@ -220,13 +220,13 @@ def loss_of(entry, task):
 
 
 def as_batches(batches):
-    """Each as the tuple of the arguments of the loss."""
+    """Yield each batch as the tuple of arguments of the loss."""
     for batch in batches:
         yield batch if isinstance(batch, tuple) else (batch,)
 
 
 def measure(entry, task):
-    """``(figures, program)``: of a model that was trained, and of one update of it."""
+    """Return ``(figures, program)``: results of training, and one update to time."""
     loss_fn = loss_of(entry, task)
 
     def of_batch(params, batch, key=None):
@@ -255,7 +255,7 @@ def measure(entry, task):
 
 
 def long_runs():
-    """Training one row for many steps: in order, to by an associative scan."""
+    """Time training on one long sequence: step by step, and by an associative scan."""
     ratios = {}
     for name in ("mingru", "minlstm", "lru"):
         for length in LONG:

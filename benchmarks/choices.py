@@ -1,20 +1,20 @@
-"""Choices of the engine and of the cells, measured: how much slower the other one is.
+"""Measure design choices of the engine and the cells against their alternatives.
 
     python benchmarks/choices.py [--shapes S3 A1]
 
-In float32, without mask, in interleaved runs; "train" has the gradients of parameters,
-inputs and initial state. Above 1, the library's choice is better.
+In float32, without mask, in interleaved runs; "train" computes the gradients of
+parameters, inputs and initial state. Above 1, the library's choice is faster.
 
-- gates: an LSTM that activates gate by gate, against one tanh over all.
+- gates: an LSTM that activates gate by gate, against one tanh over all gates.
 - whole: all steps in one chunk, against the chunks of the fast loop.
-- recompute: the same chunks run again in the backward pass, against residuals kept.
-- transpose: by the transpose of ``w_h`` in each product, against once before the loop.
-- chunks: a GRU without residuals that projects the inputs of a chunk at once, against
-  each in its own step.
+- recompute: rerun each chunk in the backward pass, against stored residuals.
+- transpose: transpose ``w_h`` in each product, against once before the loop.
+- chunks: a GRU without residuals that projects the inputs of a whole chunk at once,
+  against projecting them in each step.
 - columns: the recurrent product with ``w_h`` as it is.
-- rows: all rows in one loop, against one by one.
-- bias: added to the projected inputs of all steps, against in each step.
-- mask, resets: what they cost; ragged lengths, and resets at 3 % of the steps.
+- rows: all batch entries in one loop, against one by one.
+- bias: added to the projected inputs of all steps at once, against in each step.
+- mask, resets: the cost of ragged lengths, and of resets at 3 % of the steps.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def with_bias_before(cell):
 
 
 def planned(cell, changes_of):
-    """``unroll_bptt`` with other fields of its loop, given the number of steps."""
+    """Return ``unroll_bptt`` with changed loop fields, given the number of steps."""
 
     def unroll(params, xs, state):
         run, inputs = prepare(cell, params, xs, state, None, None, False)
@@ -89,7 +89,7 @@ def planned(cell, changes_of):
 
 
 def in_chunks(cell):
-    """Forward, without residuals, by the chunks of training."""
+    """Return a forward pass without residuals that uses the chunks of training."""
 
     def unroll(params, xs, state):
         run, inputs = prepare(cell, params, xs, state, None, None, False)
@@ -100,7 +100,7 @@ def in_chunks(cell):
 
 
 def with_fields(loop, **changes):
-    """Change the chunks of a loop, also where it takes batch entries one by one."""
+    """Change the chunks of a loop, even if it takes batch entries one by one."""
     if isinstance(loop, EntryByEntry):
         return EntryByEntry(with_fields(loop.loop, **changes))
     return dataclasses.replace(loop, **changes)

@@ -1,15 +1,15 @@
-"""jaxrnn against every installed peer: speed, memory, compile time, error.
+"""Compare jaxrnn with every installed peer: speed, memory, compile time, error.
 
     pip install -e ".[compare,test]"
     python benchmarks/compare.py [--quick | --check] [--cells lstm] [--shapes S1 R1]
 
-Every program of a row runs in turns with the others, so that the machine's noise meets
-all of them; ratios are of medians. Modes: ``forward``; ``train``, the value and the
-gradients of parameters, inputs and initial state; ``step``, one streaming step. Writes
-``benchmarks/results/<name>.json`` with everything and ``<name>.md`` with the tables,
-row by row; rows that were measured before on the same machine stay. ``--quick`` takes
-less than three minutes. ``--check`` needs no peers: it fails if the fast path is not
-faster than ``jax.grad`` through the plain unroll, or not smaller. On a GPU the same
+All programs of a table row run in turns, so that noise of the machine affects all of
+them; ratios use medians. Modes: ``forward``; ``train``, the value and the gradients of
+parameters, inputs and initial state; ``step``, one streaming step. Writes all results
+to ``benchmarks/results/<name>.json`` and the tables to ``<name>.md``, row by row; rows
+measured earlier on the same machine are kept. ``--quick`` takes less than three
+minutes. ``--check`` needs no peers: it fails if the fast path is not faster than
+``jax.grad`` of the plain unroll, or does not use less memory. On a GPU the same
 command runs cuDNN too.
 """
 
@@ -46,8 +46,8 @@ QUICK = {
     "shapes": ["S1", "S3", "R1", "L2"],
     "modes": ["forward", "train"],
 }
-MARGINS = {"lstm": (1.2, 2.2), "gru": (1.1, 1.5), "elman": (0.9, 0.9)}  # of --check
-LONG = 10_000  # steps from which on only we and the textbook scan run
+MARGINS = {"lstm": (1.2, 2.2), "gru": (1.1, 1.5), "elman": (0.9, 0.9)}  # for --check
+LONG = 10_000  # from this length on, only jaxrnn and the textbook scan run
 
 
 def main():
@@ -70,7 +70,7 @@ def main():
             case = problem(cell, SHAPES[shape])
             for mode in options.modes:
                 if mode == "step" and case.shape.flag:
-                    continue  # flags are of whole sequences
+                    continue  # flags apply to whole sequences
                 key = {"cell": cell, "shape": shape, "mode": mode}
                 row = key | measure(case, mode, known, options)
                 print(line(row), flush=True)
@@ -83,7 +83,7 @@ def main():
 
 
 def place(row: dict) -> tuple[int, ...]:
-    """Where a row stands in the tables."""
+    """Return the sort key of a row in the tables."""
     tables = {"cell": CELLS, "shape": SHAPES, "mode": MODES}
     return tuple(list(values).index(row[key]) for key, values in tables.items())
 
@@ -91,12 +91,12 @@ def place(row: dict) -> tuple[int, ...]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="under three minutes")
-    parser.add_argument("--check", action="store_true", help="ours alone, and fail")
+    parser.add_argument("--check", action="store_true", help="test our margins alone")
     parser.add_argument("--cells", nargs="+", choices=CELLS)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES)
     parser.add_argument("--modes", nargs="+", choices=MODES)
     parser.add_argument("--budget", type=float, help="seconds for each row of programs")
-    parser.add_argument("--name", default=jax.default_backend(), help="of the results")
+    parser.add_argument("--name", default=jax.default_backend(), help="file name")
     options = parser.parse_args()
     every = {"cells": list(CELLS), "shapes": list(SHAPES), "modes": list(MODES)}
     for name, default in (QUICK if options.quick else every).items():
@@ -106,7 +106,7 @@ def arguments() -> argparse.Namespace:
 
 
 def check(options: argparse.Namespace) -> int:
-    """How many cells miss their margin; margins allow for a busy machine."""
+    """Count the cells that miss their margin; margins allow for a busy machine."""
     ours = [each for each in contestants() if each.name in (OURS, PLAIN)]
     failed = 0
     for cell, (time, memory) in MARGINS.items():
@@ -123,7 +123,7 @@ def check(options: argparse.Namespace) -> int:
 
 
 def measure(case: Problem, mode: str, known: list[Contestant], options) -> dict:
-    """One row: every contestant on one problem in one mode."""
+    """Measure one row: every contestant on one problem in one mode."""
     programs, errors = {}, {}
     expected = None
     for each in known:
@@ -149,7 +149,7 @@ def measure(case: Problem, mode: str, known: list[Contestant], options) -> dict:
 
 
 def reference(case: Problem):
-    """Outputs and gradients of the inputs in float64, and the same with resets."""
+    """Compute float64 outputs and input gradients, and the same with resets."""
     with jax.enable_x64(True):
         wide = jax.tree.map(
             lambda a: jnp.asarray(np.asarray(a), jnp.float64),
@@ -166,7 +166,7 @@ def reference(case: Problem):
 
 
 def error(actual, expected) -> float | None:
-    """Largest difference, relative to the largest entry; None if another function."""
+    """Return the largest relative difference; None if another function is computed."""
     if actual is None:
         return None
     return max(
@@ -176,13 +176,13 @@ def error(actual, expected) -> float | None:
 
 
 def best_peer(row: dict) -> str | None:
-    """The fastest library on JAX other than ours."""
+    """Return the fastest peer library on JAX."""
     peers = [name for name in row["times"] if name not in NOT_JAX_PEERS]
     return min(peers, key=lambda name: row["times"][name]["median"], default=None)
 
 
 def ratio(row: dict, name: str | None, what: str = "times") -> float | None:
-    """How many times more than ours another one takes."""
+    """Return another contestant's cost divided by jaxrnn's."""
     ours, theirs = row[what].get(OURS), row[what].get(name)
     if not ours or not theirs:
         return None
@@ -207,7 +207,7 @@ def line(row: dict) -> str:
 
 
 def report(record: dict) -> str:
-    """The tables, as markdown."""
+    """Format the tables as Markdown."""
     info = record["machine"]
     versions = ", ".join(f"{k} {v}" for k, v in info["versions"].items() if v)
     flags = ", ".join(f"{k}={v}" for k, v in info["flags"].items()) or "none"
@@ -227,7 +227,7 @@ def report(record: dict) -> str:
 
 
 def table(rows: list[dict]) -> str:
-    """One row for each shape, and the geometric means over the target shapes."""
+    """Format one row per shape, and the geometric means over the target shapes."""
     header = [
         "shape", "T, B, I, H", "ms (quartiles)", "best peer", "to best peer",
         "to `jax.grad`", "to torch", "of products", "MB", "memory, `jax.grad`",
@@ -279,7 +279,7 @@ def geometric_mean(values: list[float | None]) -> float | None:
 
 
 def losses(rows: list[dict]) -> str:
-    """Every place where somebody is faster."""
+    """List every case where another contestant is faster."""
     lines = ["| cell | shape | mode | who is faster | ratio |", "|---|---|---|---|---|"]
     for row in rows:
         for name in row["times"]:

@@ -1,9 +1,9 @@
-"""How long programs take to compile, beside every installed peer on JAX.
+"""Measure how long programs take to compile, against every installed peer on JAX.
 
     python benchmarks/compile_time.py [--cells lstm] [--shapes S3 A1] [--rounds 5]
 
-Medians, each compiled several times, in turns, with JAX's caches cleared. Above 1, the
-quickest peer compiles quicker.
+Each program is compiled several times, in turns, with JAX's caches cleared; results are
+medians. Below 1, jaxrnn compiles faster than the fastest peer.
 """
 
 import argparse

@@ -1,7 +1,7 @@
-"""Everyone who runs an RNN in the comparison, from the same weights.
+"""Contestants of the comparison, all run from the same weights.
 
 A contestant turns a problem into the programs of the three modes. Peers run as their
-documentation says to, from weights in their own layout, converted beforehand.
+documentation recommends, from weights converted to their own layout beforehand.
 """
 
 import functools
@@ -27,13 +27,13 @@ MODES = ("forward", "train", "step")
 
 
 class Shape(NamedTuple):
-    """Sizes of a problem, and what it masks or resets."""
+    """Sizes of a problem, and its flag: mask or resets."""
 
     num_steps: int
     batch_size: int
     input_size: int
     hidden_size: int
-    flag: str | None = None  # "mask", ragged lengths, or "resets", 3 % of the steps
+    flag: str | None = None  # "mask" (ragged lengths) or "resets" (at 3 % of the steps)
 
 
 SHAPES = {
@@ -56,7 +56,7 @@ SHAPES = {
 class Problem(NamedTuple):
     """A cell with weights, inputs, a state, and the flags of an unroll."""
 
-    name: str  # of the cell
+    name: str  # name of the cell
     cell: jaxrnn.Cell
     shape: Shape
     params: Any
@@ -66,7 +66,7 @@ class Problem(NamedTuple):
 
 
 def problem(name: str, shape: Shape) -> Problem:
-    """The same numbers every time."""
+    """Build a problem; the same arguments give the same numbers."""
     cell = CELLS[name](shape.hidden_size)
     keys = jax.random.split(jax.random.key(0), 4)
     steps, rows = shape.num_steps, shape.batch_size
@@ -86,12 +86,12 @@ Run = Callable[..., tuple[Any, jax.Array]]  # (params, xs, state) -> (state, ys)
 
 
 class Contestant(NamedTuple):
-    """Who runs, and how: ``programs`` maps a problem and a mode to a program."""
+    """A contestant; ``programs`` maps a problem and a mode to a program."""
 
     name: str
-    library: str  # ours, a peer on JAX, or torch
+    library: str  # jaxrnn, a peer on JAX, or torch
     program: Callable[[Problem, str], Program | None]
-    values: Callable[[Problem], Any] | None = None  # (ys, dxs), to compare
+    values: Callable[[Problem], Any] | None = None  # (ys, dxs) to compare
 
 
 # On JAX
@@ -108,7 +108,7 @@ def train_step(run: Run):
 
 
 def _on_jax(name: str, library: str, setup) -> Contestant:
-    """``setup(problem)`` returns ``(run, weights)``, or None for another's cell."""
+    """Make a contestant; ``setup(problem)`` returns ``(run, weights)`` or None."""
 
     def program(problem, mode):
         found = setup(problem)
@@ -151,7 +151,7 @@ def _ours(name: str, unroll_fn, modes=MODES) -> Contestant:
 
 
 def _peer(name: str, library: str, rows: dict[str, str]) -> Contestant:
-    """``rows`` names the row of ``frameworks.PEERS`` for each of our cells."""
+    """Make a peer; ``rows`` maps each of our cells to a row of ``frameworks.PEERS``."""
 
     def setup(problem):
         if problem.name not in rows:
@@ -173,7 +173,7 @@ def _peer(name: str, library: str, rows: dict[str, str]) -> Contestant:
     def values(problem):
         row = rows.get(problem.name)
         if row is None or frameworks.PEERS[row].make is not CELLS[problem.name]:
-            return None  # another function of the same cost
+            return None  # computes another function at the same cost
         return own.values(problem)
 
     return own._replace(values=values)
@@ -207,7 +207,7 @@ NAIVE = {"lstm": _naive_lstm, "gru": _naive_gru, "elman": _naive_elman}
 
 
 def _naive() -> Contestant:
-    """What a tutorial does: everything in the loop."""
+    """Make the tutorial version: everything inside the loop."""
 
     def setup(problem):
         params = problem.params
@@ -300,16 +300,16 @@ def _cudnn_program(problem: Problem, mode: str) -> Program | None:
         ys, h, c = rnn.lstm(xs, state.h[None], state.c[None], weights, lengths, **sizes)
         return jaxrnn.LSTMState(h=h[0], c=c[0]), ys
 
-    xs = problem.xs.swapaxes(0, 1)  # it has the batch first
+    xs = problem.xs.swapaxes(0, 1)  # batch first
     function = run if mode == "forward" else train_step(run)
     return compiled(function, (weights, xs, problem.state))
 
 
-# What bounds everyone
+# Lower bound of the cost
 
 
 def products_program(problem: Problem, mode: str) -> Program | None:
-    """The matrix products alone, those of the recurrence one after the other."""
+    """Compile only the matrix products, the recurrent ones one after the other."""
     if mode == "step":
         return None
     params, xs = problem.params, problem.xs
@@ -331,7 +331,7 @@ def products_program(problem: Problem, mode: str) -> Program | None:
 
         da, _ = lax.scan(step, jnp.tile(h, (1, reps)), length=len(xs))
         flat, das = xs.reshape(-1, xs.shape[-1]), a_xs.reshape(-1, a_xs.shape[-1])
-        hs = das[:, :size]  # any numbers of that size
+        hs = das[:, :size]  # arbitrary values of that size
         return da, flat.T @ das, hs.T @ das, das @ w_x.T
 
     function = forward if mode == "forward" else train
@@ -340,7 +340,7 @@ def products_program(problem: Problem, mode: str) -> Program | None:
 
 
 def contestants() -> list[Contestant]:
-    """Ours, and every peer that is installed."""
+    """List jaxrnn, and every installed peer."""
     found = [
         _ours("jaxrnn", jaxrnn.unroll_bptt),
         _ours("jaxrnn unroll", jaxrnn.unroll, ("forward", "train")),

@@ -1,10 +1,10 @@
-"""Run the examples with their defaults, and write what they printed to the gallery.
+"""Run the examples with their defaults, and write their output to the gallery.
 
     python benchmarks/gallery.py                  # all of them, most of an hour
-    python benchmarks/gallery.py hello weather    # these; the others' entries stay
+    python benchmarks/gallery.py hello weather    # these; other entries are kept
 
-Each runs alone, as its command says. What it printed, and its time, go to
-``runs/gallery``, and all that is there to ``examples/README.md``.
+Each example runs alone, by its documented command. Its output and time go to
+``runs/gallery``; ``examples/README.md`` is then written from all stored results.
 """
 
 import argparse
@@ -44,14 +44,14 @@ class Entry(NamedTuple):
 
     script: str
     picture: str
-    remark: str = ""  # what the figures mean, where that needs a word
+    remark: str = ""  # explains the figures where needed
     arguments: tuple[str, ...] = ()
-    stdin: str | None = None  # what is typed
-    needs: str = "examples"  # extras
+    stdin: str | None = None  # simulated keyboard input
+    needs: str = "examples"  # required extras
 
     @property
     def name(self):
-        """Of its files: the script, and what tells its entries apart."""
+        """Name of the entry's files: the script and its distinguishing arguments."""
         return "-".join([self.script, *(a.lstrip("-") for a in self.arguments)])
 
 
@@ -143,7 +143,7 @@ ENTRIES = [
 
 
 def run(entry):
-    """Run it, and keep what it printed, its time and its picture."""
+    """Run the example, and store its output, time and picture."""
     command = [f"examples/{entry.script}.py", *entry.arguments]
     print("python", *command, flush=True)
     before = cpu_seconds()
@@ -169,13 +169,13 @@ def run(entry):
 
 
 def cpu_seconds():
-    """What programs that have ended took, in all their threads."""
+    """Return the CPU time of finished child processes, over all threads."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def tables(output):
-    """``{title: {name: figure}}`` of what ``results.print_table`` printed."""
+    """Parse ``{title: {name: figure}}`` from ``results.print_table`` output."""
     found, title = {}, ""
     for line in output.splitlines():
         row = re.fullmatch(r"  (\S.*?)  +(-?[\d.]+|nan|inf)", line)
@@ -183,7 +183,7 @@ def tables(output):
             title = line
         elif title and not title.startswith(" "):
             found.setdefault(title, {})[row[1]] = row[2]
-    # A figure always has another beside it; other lines may look like one.
+    # A table has at least two figures; a single line may only look like one.
     return {title: rows for title, rows in found.items() if len(rows) > 1}
 
 
@@ -203,7 +203,7 @@ def first_line(script):
 
 
 def section(entry):
-    """Its part of the page."""
+    """Format the entry's section of the page."""
     found = json.loads((RUNS / entry.name / "gallery.json").read_text())
     title = " ".join([entry.script, *entry.arguments])
     lines = [f"## {title}", "", first_line(entry.script), ""]
@@ -226,7 +226,7 @@ def section(entry):
 
 
 def write():
-    """The page, of every entry that has run."""
+    """Write the page from every entry that has run."""
     ready = [e for e in ENTRIES if (RUNS / e.name / "gallery.json").exists()]
     latest = json.loads((RUNS / ready[0].name / "gallery.json").read_text())
     page = [HEAD.format(**latest), *map(section, ready)]

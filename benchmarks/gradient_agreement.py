@@ -1,12 +1,12 @@
-"""How far every way to the gradient is from ``jax.grad``: the table in the README.
+"""Compare every gradient method with ``jax.grad``: the table in the README.
 
     pip install -e ".[test,compare]" && python benchmarks/gradient_agreement.py
 
-For each way and cell the largest relative error over all leaves, with and without mask
-and resets, in both directions (torch: without, forward). A difference is relative to
-the largest entry of its leaf. Derivatives along a direction, as forward mode and finite
-differences give them, are relative to the largest of all leaves if theirs is less than
-a thousandth of it. Without torch its column stays empty.
+For each method and cell: the largest relative error over all leaves, with and without
+mask and resets, in both directions (torch: without flags, forward only). A difference
+is relative to the largest entry of its leaf. Directional derivatives, by forward mode
+and finite differences, are relative to the largest entry of all leaves if their own
+largest is less than a thousandth of it. Without torch its column stays empty.
 """
 
 import functools
@@ -45,7 +45,7 @@ OPTIONS = list(itertools.product((False, True), repeat=2))  # mask and resets, r
 
 
 def problem(cell, dtype, flagged, reverse):
-    """Parameters, inputs and state, cotangents, and the options."""
+    """Draw parameters, inputs and state, cotangents, and the options."""
     keys = jax.random.split(jax.random.key(0), 8)
     shape = (NUM_STEPS, BATCH_SIZE)
     params = cell.init(keys[0], INPUT_SIZE, dtype)
@@ -92,7 +92,7 @@ def inner(a, b):
 
 
 def by_forward_mode(cell, args, cotangents, flags):
-    """Along a random direction in each parameter."""
+    """Differentiate along a random direction in each parameter."""
     params, *rest = args
     leaves, treedef = jax.tree.flatten(random_like(1, params))
     gradient = jax.tree.leaves(by_jax(cell, args, cotangents, flags)[0])
@@ -112,7 +112,7 @@ def by_forward_mode(cell, args, cotangents, flags):
 
 
 def by_hessian(cell, args, cotangents, flags):
-    """Hessian times a vector, reverse over reverse against forward over reverse."""
+    """Compare Hessian-vector products: reverse over reverse, forward over reverse."""
     params, *rest = args
     direction = random_like(1, params)
 
@@ -192,7 +192,7 @@ def main():
         errors.append(largest(by_bptt, cell, jnp.float32))
         row = ["" if error is None else f"{error:.0e}" for error in errors]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
-        jax.clear_caches()  # a process holds only so many compiled programs
+        jax.clear_caches()  # a process can hold only so many compiled programs
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Sequences of 100 to a million steps: time and memory of ``unroll_chunked``.
+"""Measure time and memory of ``unroll_chunked`` for 100 to a million steps.
 
     python benchmarks/long.py
 
-A train step (gradients of parameters, inputs and initial state) of an LSTM, one row,
-16 inputs and 64 units, in float32; beside it, as far as they go, ``unroll_bptt`` and
-``jax.grad`` of ``unroll``. Time is per step of the sequence, memory is what the
-compiled program holds at once. ``--check`` compares the gradients in float64 as well.
+A training step (gradients of parameters, inputs and initial state) of an LSTM with one
+batch entry, 16 inputs and 64 units, in float32; for comparison ``unroll_bptt`` and
+``jax.grad`` of ``unroll``, as far as they go. Time is per step of the sequence; memory
+is that of the compiled program. ``--check`` also compares the gradients in float64.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def program(unroll_fn, case: Problem):
 
 
 def difference(num_steps: int) -> float:
-    """Largest relative difference to ``jax.grad`` of ``unroll``, in float64."""
+    """Return the largest relative difference from ``jax.grad`` in float64."""
     case = problem("lstm", Shape(num_steps, 1, 16, 64))
     with jax.enable_x64(True):
         wide = jax.tree.map(

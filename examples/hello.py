@@ -2,11 +2,11 @@
 
     python examples/hello.py [--word hello] [--out runs/hello]
 
-A network of one Elman layer reads a word, one character a step, and learns which comes
-next. After "l" that is "l" or "o": whoever sees the last character alone must be wrong
-once. The state tells the two apart. Prints input, state and prediction of each step
-before and after training, writes the word on from its first character, and saves a
-picture of the states.
+A network with one Elman layer reads a word, one character a step, and learns to predict
+the next. After "l" comes "l" or "o": a model that sees only the last character must be
+wrong once. The state distinguishes the two. Prints input, state and prediction of each
+step before and after training, continues the word from its first character, and saves
+a picture of the states.
 """
 
 import collections
@@ -46,7 +46,7 @@ def main():
     numbers = jnp.asarray(data.encode(vocabulary, options.word))
     inputs, targets = numbers[:-1], numbers[1:]
 
-    # One-hot characters, a state, and a score for each character that may come next.
+    # One-hot characters, a state, and a logit for each possible next character.
     hidden = jaxrnn.elman(options.hidden_size)
     model = jaxrnn.stack(
         jaxrnn.embedding(size, size, table_init=one_hot),
@@ -87,7 +87,7 @@ def one_hot(key, shape, dtype):
 
 
 def show(model, params, inputs, targets, vocabulary):
-    """A line for each step; returns the states and the logits."""
+    """Print a line for each step; return the states and the logits."""
     state, states, logits = model.initial_state(params), [], []
     print("step  input  state" + " " * 21 + "prediction")
     for t, (x, target) in enumerate(zip(inputs, targets, strict=True), 1):
@@ -105,7 +105,7 @@ def show(model, params, inputs, targets, vocabulary):
 
 
 def last_character(word):
-    """The share that is right by the most frequent successor of each character."""
+    """Return the accuracy of predicting each character's most frequent successor."""
     after = collections.defaultdict(collections.Counter)
     for old, new in itertools.pairwise(word):
         after[old][new] += 1
@@ -114,7 +114,7 @@ def last_character(word):
 
 
 def draw(path, word, states, chances, vocabulary):
-    """States above, and below how probable each next character is."""
+    """Draw the states above, and the next-character probabilities below."""
     figure, axes = plt.subplots(2, 1, figsize=(1.2 + len(word), 5), sharex=True)
     limits = {"vmin": -1, "vmax": 1, "cmap": "RdBu"}
     image = axes[0].imshow(states.T, aspect="auto", **limits)

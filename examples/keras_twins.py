@@ -3,12 +3,12 @@
     pip install -e ".[examples,compare]" && python examples/keras_twins.py
 
 LSTM(50), or GRU(50), and a softmax Dense; Adam, categorical cross-entropy, 10 epochs
-in batches of 32: the programs of many a course. They read handwritten digits (8 x 8
-pixels, of scikit-learn) as sequences of eight rows. jaxrnn starts from the weights that
-Keras has drawn, converted, and takes the same batches in the same order. The script
-prints the losses of both, epoch by epoch, and ends with the accuracies on test images
-and that of logistic regression on the pixels, which is higher: 10 epochs are few.
-curves.png has both curves, which lie on one another, and their difference.
+in batches of 32: a common course program. The models read handwritten digits (8 x 8
+pixels, of scikit-learn) as sequences of eight pixel rows. jaxrnn starts from the
+converted initial weights of Keras, and uses the same batches in the same order. The
+script prints both losses for each epoch, then the accuracies on test images. Logistic
+regression on the pixels is more accurate: 10 epochs are few. curves.png shows both
+curves, which coincide, and their difference.
 """
 
 import importlib.util
@@ -32,7 +32,7 @@ from jaxrnn import losses, metrics, train
 UNITS = 50
 EPOCHS = 10
 BATCH_SIZE = 32
-TEST = 357  # images, which leaves 45 batches to learn from
+TEST = 357  # images; this leaves 45 training batches
 LEARNING_RATE, BETA_2, EPSILON = 1e-3, 0.999, 1e-7  # as keras.optimizers.Adam has them
 
 CELLS = {"LSTM": jaxrnn.lstm(UNITS), "GRU": jaxrnn.gru(UNITS)}
@@ -43,7 +43,7 @@ def main():
     parser = command_line.make_parser(__doc__, "keras_twins")
     add = parser.add_argument
     add("--epochs", type=command_line.positive, default=EPOCHS)
-    add("--batches", type=command_line.positive, help="learn from this many at most")
+    add("--batches", type=command_line.positive, help="maximum number of batches")
     options = parser.parse_args()
     keras = import_keras()
     matplotlib.use("Agg")
@@ -74,7 +74,7 @@ def main():
 
 
 def import_keras():
-    """Keras on JAX; the variable is read once, when it is imported."""
+    """Import Keras with its JAX backend; Keras reads the variable on import."""
     if importlib.util.find_spec("keras") is None:
         sys.exit('this example needs Keras: pip install -e ".[examples,compare]"')
     os.environ["KERAS_BACKEND"] = "jax"
@@ -84,7 +84,7 @@ def import_keras():
 
 
 def read(options):
-    """Pairs of images ``(N, 8, 8)``, batch first as for Keras, and digits ``(N,)``."""
+    """Load image pairs ``(N, 8, 8)``, batch first as in Keras, and digits ``(N,)``."""
     images, digits = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32).reshape(-1, 8, 8)
     order = np.random.default_rng(options.seed).permutation(len(digits))
@@ -95,9 +95,9 @@ def read(options):
 
 
 def convert(name, weights):
-    """Weights of Keras as our parameters: ``(recurrent, readout)``.
+    """Convert weights of Keras to our parameters: ``(recurrent, readout)``.
 
-    They are copied, as Keras donates its own to its first update.
+    They are copied, because Keras donates its own to its first update.
     """
     w_x, w_h, b, w_y, b_y = map(jnp.array, weights)
     if name == "LSTM":  # the same gates in the same order
@@ -113,7 +113,7 @@ def convert(name, weights):
 
 
 def fit_keras(model, learn, options):
-    """The loss of each epoch."""
+    """Train the Keras model; return the loss of each epoch."""
     model.compile(
         optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"]
     )
@@ -129,14 +129,14 @@ def fit_keras(model, learn, options):
 
 
 def apply(cell, params, xs):
-    """Logits ``(B, 10)`` of ``xs (8, B, 8)``, by the output of the last step."""
+    """Compute logits ``(B, 10)`` from the last output over ``xs (8, B, 8)``."""
     recurrent, dense = params
     _, ys = jaxrnn.unroll_bptt(cell, recurrent, xs)
     return readout.apply(dense, ys[-1])[1]
 
 
 def fit_jaxrnn(cell, params, learn, options):
-    """The parameters after training, and the loss of each epoch."""
+    """Return the parameters after training, and the loss of each epoch."""
     xs = learn[0].swapaxes(0, 1)  # time leads
     starts = range(0, len(learn[1]), BATCH_SIZE)
 
@@ -156,9 +156,9 @@ def fit_jaxrnn(cell, params, learn, options):
 
 
 def keras_adam():
-    """Adam with the epsilon of Keras, added before the second moment is corrected.
+    """Adam with Keras's epsilon, added before the second moment is bias-corrected.
 
-    In the formula of Optax that is ``epsilon / sqrt(1 - beta_2^t)``.
+    In the formula of Optax this epsilon is ``epsilon / sqrt(1 - beta_2^t)``.
     """
     return optax.inject_hyperparams(optax.adam)(
         LEARNING_RATE,
@@ -181,7 +181,7 @@ def draw(path, curves):
         epochs, style = range(1, len(by_keras) + 1), {"color": f"C{index}"}
         left.plot(epochs, by_keras, lw=6, alpha=0.3, label=f"Keras, {name}", **style)
         left.plot(epochs, by_jaxrnn, ".-", label=f"jaxrnn, {name}", **style)
-        # Where they are equal to the last bit a log axis has no place.
+        # A log axis cannot show a difference of exactly zero.
         apart = np.abs(by_jaxrnn / by_keras - 1)
         right.semilogy(epochs, np.where(apart, apart, np.nan), "o-", label=name)
     left.set(xlabel="epoch", ylabel="training loss, nats", ylim=(0, None))

@@ -3,17 +3,17 @@
     python examples/long_memory.py            # two minutes
     python examples/long_memory.py --full     # up to 500 steps, far longer
 
-Elman cells with tanh and with ReLU (whose recurrent weights begin as the identity),
-LSTM and GRU learn three problems in which what comes first is needed at the end:
+Elman cells with tanh and with ReLU (recurrent weights initialised to the identity),
+LSTM and GRU learn three problems whose answer depends on the start of the sequence:
 "I grew up in <country>. ... I speak fluent <language>", with other sentences between,
 some of which name other countries; the sum of two marked numbers among many; and a copy
-of ten symbols after many blanks. All data are drawn by --seed, those of the tests anew;
-the test has up to three times as many sentences as any text that was learned from. The
-baselines are naive: the country named last, which is not that of the childhood once
-another is named, or one language for all; always 1; and all symbols as probable.
-So few updates make it a matter of luck too: with --seed 1 the LSTM does not learn to
-add. memory.png has accuracy by distance, and the learning curves; gradients.png what
-each step back adds to the gradient.
+of ten symbols after many blanks. --seed draws all data; test data are drawn separately,
+and test texts have up to three times as many sentences as the longest training text.
+The baselines are naive: the country named last (wrong once another country is named) or
+a constant language; a constant sum of 1; and uniform probabilities for the symbols.
+With so few updates luck matters too: with --seed 1 the LSTM does not learn to add.
+memory.png shows accuracy by distance, and the learning curves; gradients.png shows each
+time lag's part of the gradient.
 """
 
 import functools
@@ -32,24 +32,24 @@ from jaxrnn import metrics, train
 
 HIDDEN_SIZE = 32
 BATCH_SIZE = 32
-# Updates; and how many sentences between, numbers, or blanks.
+# Number of updates; number of sentences between, of numbers, or of blanks.
 DEFAULT = {"sentences": (700, 16), "adding": (1000, 100), "copy": (2500, 10)}
 FULL = {"sentences": (5000, 64), "adding": (20000, 500), "copy": (30000, 500)}
 LEARNING_RATES = {"tanh": 2e-3, "ReLU": 2e-3, "LSTM": 1e-2, "GRU": 1e-2}
-# At the start, of the gates that keep the state: for longer what is kept for longer.
+# Initial bias of the gates that keep the state: larger for longer memory.
 KEEP_BIAS = {"sentences": 3.0, "adding": 3.0, "copy": 2.0}
 TEST_ROWS = 250
-LAG_ROWS = 8  # sequences whose gradient is taken apart
+LAG_ROWS = 8  # sequences whose gradient is split by lag
 
 
 def main():
     parser = command_line.make_parser(__doc__, "long_memory")
     add = parser.add_argument
     add("--full", action="store_true", help="longer sequences, many more updates")
-    add("--steps", type=command_line.positive, help="updates for each, at most")
+    add("--steps", type=command_line.positive, help="maximum number of updates")
     names = list(LEARNING_RATES)
-    add("--cells", nargs="+", choices=names, default=names, help="these alone")
-    add("--length", type=command_line.positive, help="of each problem, at most")
+    add("--cells", nargs="+", choices=names, default=names, help="cells to train")
+    add("--length", type=command_line.positive, help="maximum length of each problem")
     options = parser.parse_args()
     if options.length is not None and options.length < 3:
         parser.error(f"--length must be at least 3, got {options.length}")
@@ -57,7 +57,7 @@ def main():
     path = command_line.prepare_out(options.out, "memory.png")
 
     sentences, adding, copy = (learn(name, options) for name in DEFAULT)
-    key = jax.random.key(options.seed + 1)  # tests are other draws
+    key = jax.random.key(options.seed + 1)  # tests use another seed
     counts, curves = by_distance(sentences, key)
     distances = [problems.distance(count) for count in counts]
     added, copied = (each.problem.draw(key, TEST_ROWS) for each in (adding, copy))
@@ -91,7 +91,7 @@ class Run(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """A problem, and what became of each cell."""
+    """A problem, and the training results of each cell."""
 
     problem: problems.Problem
     length: int
@@ -127,7 +127,7 @@ def fit(problem, cell, learning_rate, steps, seed):
     optimizer = train.default_optimizer(schedule)
     update = train.make_update(loss_fn, optimizer)
     state = train.init(initial, optimizer, key)
-    result = train.fit(update, state, [None] * steps)  # an update draws its batch
+    result = train.fit(update, state, [None] * steps)  # each update draws its own batch
     if result.stopped:
         print(f"stopped early: {result.stopped}")
     return Run(cell, model, initial, result.state.params, result.history.train["loss"])
@@ -139,7 +139,7 @@ def outputs(model, params, xs, mask):
 
 
 def by_distance(sentences, key):
-    """Accuracies on new texts, by the number of sentences between."""
+    """Compute accuracies on new texts, by the number of sentences between."""
     counts = problems.tested(sentences.length)
     keys = jax.random.split(key, len(counts))
     texts = [
@@ -172,7 +172,7 @@ def test_losses(learned, test):
 
 
 def by_lag(learned, key):
-    """By cell: norms of the parts of the gradient, before and after training."""
+    """Compute gradient norms by lag, before and after training, for each cell."""
     problem = learned.problem
     xs, targets, _ = problem.draw(key, LAG_ROWS)
     readout = jaxrnn.dense(problem.output_size)

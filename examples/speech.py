@@ -4,17 +4,17 @@
 
 Nine men say two Japanese vowels: 12 cepstral coefficients, 7 to 29 steps
 (JapaneseVowels, in the package sktime). First, many to one: a bidirectional GRU reads
-an utterance, a mask leaves padding out, and the outputs are pooled; five networks,
-each of which left another fifth of the training utterances out for validation, name
-the speaker together (speakers.py). Then many to many without alignment: utterances of
-several speakers follow each other without a pause, and a network trained by
-connectionist temporal classification (CTC) writes down the speakers in order; nothing
-says where one ends. Streams of the test are made of test utterances alone. Prints
-both figures beside those of simpler models (utterances.py), and saves the confusion
-matrix and a stream with what the network sees in it.
+an utterance, a mask excludes padding, and the outputs are pooled. Five networks, each
+with another fifth of the training utterances for validation, name the speaker together
+(speakers.py). Then many to many without alignment: utterances of several speakers
+follow each other without a pause, and a network trained by connectionist temporal
+classification (CTC) outputs the speakers in order; no boundaries are given. Test
+streams consist of test utterances only. Prints both results beside simpler models
+(utterances.py), and saves the confusion matrix and the network's output for one stream.
 
-To name a speaker, logistic regression on an utterance brought to 12 steps is enough:
-the networks come near to it, not past it. Streams, whose ends nobody knows, need more.
+For speaker recognition, logistic regression on an utterance resampled to 12 steps is
+enough: the networks come close to it but are not better. Streams have unknown
+boundaries, and need more.
 """
 
 from support import (
@@ -35,12 +35,12 @@ import numpy as np
 import jaxrnn
 from jaxrnn import data, decode, losses, metrics, train
 
-SIZE, STEPS = 64, 900  # of each recogniser
+SIZE, STEPS = 64, 900  # for each recogniser
 CTC_SIZE, CTC_STEPS, BATCH_SIZE = 64, 500, 16
 DROPOUT = 0.3
 NOISE = 0.3  # added to standardised coefficients in training
 LEARNING_RATE = 5e-3
-NUM_STREAMS = 200  # to test; half as many to validate
+NUM_STREAMS = 200  # for the test; half as many for validation
 
 
 def make_transcriber(size, num_speakers):
@@ -52,7 +52,7 @@ def make_transcriber(size, num_speakers):
 
 
 def train_transcriber(model, draw_batch, held, num_steps, seed):
-    """A function from streams to logits ``(T, B, 1 + S)``, trained by CTC."""
+    """Train with CTC; return a function from streams to logits ``(T, B, 1 + S)``."""
 
     def loss_fn(params, batch, key):
         xs, mask, labels, label_mask = batch
@@ -82,7 +82,7 @@ def train_transcriber(model, draw_batch, held, num_steps, seed):
 
 def draw_confusion(path, counts, names):
     figure, axis = plt.subplots(figsize=(5, 4.6), layout="constrained")
-    axis.imshow(np.sqrt(counts), cmap="Blues")  # the root, so that a 1 is seen
+    axis.imshow(np.sqrt(counts), cmap="Blues")  # the root makes a count of 1 visible
     for (row, column), count in np.ndenumerate(counts):
         if count:
             colour = "white" if count > counts.max() / 3 else "black"
@@ -94,8 +94,8 @@ def draw_confusion(path, counts, names):
 
 
 def draw_stream(path, streams, logits, names):
-    """The cepstra of a stream above, and below how probable each speaker is by step."""
-    row = streams.label_mask.sum(axis=0).argmax()  # the first with most utterances
+    """Draw the cepstra of a stream above, and speaker probabilities by step below."""
+    row = streams.label_mask.sum(axis=0).argmax()  # a stream with most utterances
     ends = streams.ends[row]
     chances = np.asarray(jax.nn.softmax(logits[: ends[-1], row]))
     figure, (top, bottom) = plt.subplots(

@@ -4,21 +4,21 @@
     python examples/stock_price.py --file my.csv    # columns date and close
 
 First the exercise: prices 100, 102, 104, 106, 108, and a network of two tanh units
-whose weights are given. Its states by the plain formula and by jaxrnn.elman agree; at
-raw prices tanh is saturated, and as the output weights are 0, so is the forecast.
-Trained on the scaled prices, networks that begin differently come close to 110, and
-stay below it as tanh bends: they fit four pairs of days. Many rules fit five points on
+with given weights. Its states by the plain formula and by jaxrnn.elman agree. At raw
+prices tanh is saturated; the output weights are 0, so the forecast is 0. Trained on
+the scaled prices, networks with different initial weights come close to 110, and stay
+below it because tanh bends: they fit four pairs of days. Many rules fit five points on
 a line, and none of them says anything about a market.
 
 Then daily closing prices of bokeh-sampledata, 2000 to 2013, adjusted for splits and
 dividends (Facebook is left out: it has 196 days). A GRU reads log-returns day by day,
-and gives mean and scale of a Student-t distribution of the next; the scale as a
-correction of the exponentially weighted volatility. The first 70 % of the days are for
-training, 15 % for validation, the last for the test, the same days for all stocks. The
-next price it forecasts no better than "as today", as it should be; what can be
-forecast is how far it moves. The likelihood and the 90 % interval are compared
-with a constant scale, and with exponential weights alone (RiskMetrics, 0.94 a day),
-each with normal and with Student-t returns. Saves volatility.png.
+and outputs mean and scale of a Student-t distribution of the next return. The scale is
+a correction of the exponentially weighted volatility. The first 70 % of the days are
+for training, 15 % for validation, the last for the test, the same days for all stocks.
+Its price forecast is no better than "as today", as expected; what can be forecast is
+the size of the move. The likelihood and the 90 % interval are compared with a constant
+scale, and with exponential weights alone (RiskMetrics, 0.94 a day), each with normal
+and with Student-t returns. Saves volatility.png.
 """
 
 import pathlib
@@ -35,8 +35,8 @@ from scipy import stats
 import jaxrnn
 from jaxrnn import data, losses, train
 
-WINDOW, WARM_UP = 200, 20  # days of a training window, and the first without a loss
-BATCH_SIZE = 8  # windows, each of all stocks
+WINDOW, WARM_UP = 200, 20  # days of a training window, and of its start without a loss
+BATCH_SIZE = 8  # windows, each with all stocks
 DROPOUT = 0.2
 LEARNING_RATE = 3e-3
 WEIGHT_DECAY = 1e-2
@@ -123,7 +123,7 @@ def fit_network(market, volatility, settings, seed):
     )
 
     def distribution(params, batch, key=None):
-        """Mean and scale, ``(T, *B)``, and the degrees of freedom, above 2."""
+        """Compute mean and scale, ``(T, *B)``, and the degrees of freedom, above 2."""
         recurrent, free = params
         _, ys = model.apply(recurrent, batch["features"], mask=batch["known"], key=key)
         scale = batch["volatility"] * jnp.exp(ys[..., 1])
@@ -135,7 +135,7 @@ def fit_network(market, volatility, settings, seed):
         return losses.masked_mean(-likelihood[first:], batch["followed"][first:])
 
     def batches():
-        # The last day of training is followed by one of validation.
+        # The day after the last training day is for validation.
         for rows in data.random_windows(
             np.arange(train_end - 1), WINDOW, batch_size=BATCH_SIZE, seed=seed
         ):

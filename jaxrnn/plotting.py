@@ -288,7 +288,10 @@ def plot_gradient_norms(
     earlier = len(axes.containers)
     drawn = [tick.get_text() for tick in axes.get_yticklabels()]
     if earlier and drawn != names:
-        raise ValueError(f"norms must have the rows on the axes, {drawn}, got {names}")
+        raise ValueError(
+            "norms must have the same parameters as those already on axes, "
+            f"{drawn}, got {names}"
+        )
     leaves = [norms.total, *(leaf for _, leaf in parts)]
     low, middle, high = _band(np.stack(leaves), log=True)
     rows = np.arange(len(names))

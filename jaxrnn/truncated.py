@@ -112,8 +112,8 @@ def init(
     k2 = check_size("k2", k1 if k2 is None else k2)
     if k2 < k1:
         raise ValueError(
-            f"k2 must be at least the steps of a window, {k1}, got {k2}: a loss has to "
-            "reach its own window"
+            f"k2 must be at least k1 = {k1}, the steps of a window, got {k2}: "
+            "gradients must reach all steps of the window"
         )
     before = k2 - k1
     initial = layer.initial_state(params, tuple(batch))
@@ -191,8 +191,8 @@ def _with_overlap(
     mask = check_flags("window.mask", window.mask, shape, "(k1, *B)")
     if window.xs.shape[1:] != carried.xs.shape[1:]:
         raise ValueError(
-            f"window.xs must have the shape {carried.xs.shape[1:]} after its steps, as "
-            f"at the start, got {window.xs.shape[1:]}"
+            f"window.xs must have shape (k1, *{carried.xs.shape[1:]}), like the window "
+            f"given to init, got shape {window.xs.shape}"
         )
     xs = jnp.concatenate([carried.xs, window.xs])
     if len(carried.mask):

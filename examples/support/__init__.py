@@ -1,13 +1,13 @@
-"""What several examples share, and what would make one of them too long.
+"""Code shared by several examples, or moved here to keep an example short.
 
-Each script of the folder above is read from top to bottom without these.
+Each script of the parent folder can be read from top to bottom without it.
 """
 
 import sys
 
 
 def _name_missing(kind, error, trace):
-    """A package that is missing is named, with what installs it."""
+    """Name a missing package and the command that installs it."""
     if issubclass(kind, ModuleNotFoundError):
         install = 'pip install -e ".[examples]"'
         print(f"{error.name} is not installed: {install}", file=sys.stderr)
@@ -15,5 +15,5 @@ def _name_missing(kind, error, trace):
         sys.__excepthook__(kind, error, trace)
 
 
-# Here, as every example imports this package before any that may be missing.
+# Here, because every example imports this package before any that may be missing.
 sys.excepthook = _name_missing

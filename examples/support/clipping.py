@@ -1,4 +1,4 @@
-"""Gradients that explode: a training problem, clipped in some ways or not at all."""
+"""Training with exploding gradients, with several kinds of clipping and without."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxrnn import diagnostics, losses, plotting
 
 from . import plots
 
-# The training problem: give out the input of some steps ago.
+# The training problem: output the input of some steps ago.
 DELAY = 5
 TRAINING_STEPS = 60
 TRAINING_UNITS = 32
@@ -28,7 +28,7 @@ CLIPPING = {
 
 
 def gaussian(radius):
-    """Independent normal weights, scaled to a spectral radius."""
+    """Draw independent normal weights, scaled to a spectral radius."""
 
     def init(key, shape, dtype):
         weights = jax.random.normal(key, shape, dtype)
@@ -38,7 +38,7 @@ def gaussian(radius):
 
 
 def train(clipping, args):
-    """Loss, gradient norms and direction kept, each ``(updates, seeds)``."""
+    """Return loss, gradient norms and direction kept, each ``(updates, seeds)``."""
     cell = jaxrnn.elman(TRAINING_UNITS, w_h_init=gaussian(TRAINING_RADIUS))
     recurrent = jaxrnn.layer(cell)
     model = jaxrnn.stack(recurrent, jaxrnn.dense(1))

@@ -1,4 +1,4 @@
-"""What the examples' command lines share."""
+"""Command-line helpers that the examples share."""
 
 import argparse
 import pathlib
@@ -9,7 +9,7 @@ from jaxrnn import checkpoint
 
 
 def make_parser(doc, name):
-    """A parser with the options of every example; ``doc`` is shown by --help."""
+    """Make a parser with the options of every example; ``doc`` is shown by --help."""
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -28,19 +28,19 @@ def _at_least(least, string):
 
 
 def positive(string):
-    """An int of at least 1."""
+    """Parse an int of at least 1."""
     return _at_least(1, string)
 
 
 def natural(string):
-    """An int of at least 0."""
+    """Parse an int of at least 0."""
     return _at_least(0, string)
 
 
 def prepare_out(out, name):
-    """The path of a file; finds out now if it cannot be written later.
+    """Return the path of a file, and fail now if it cannot be written later.
 
-    Parameters replace parameters only.
+    Existing parameter files may only be replaced by parameters.
     """
     path = out / name
     try:

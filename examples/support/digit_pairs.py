@@ -1,4 +1,4 @@
-"""Pictures of two digits: their parts, classifiers that caption them, and a page."""
+"""Pictures of two digits: data, baseline classifiers, and a figure."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,11 +9,11 @@ from sklearn.neighbors import KNeighborsClassifier
 from . import plots
 
 CAPTIONS = np.array([num2words(number) for number in range(100)])
-NEIGHBOURS = 10_000  # pictures that the nearest neighbour remembers
+NEIGHBOURS = 10_000  # training pictures of the nearest-neighbour baseline
 
 
 def split(images, labels, rng):
-    """Three times ``(images, labels)``: 70 % training, 15 % validation, the test."""
+    """Split ``(images, labels)`` into 70 % training, 15 % validation, and the test."""
     ends = (np.array([0.7, 0.85]) * len(images)).astype(int)
     rows = np.split(rng.permutation(len(images)), ends)
     for part in rows:
@@ -27,7 +27,7 @@ def split(images, labels, rng):
 
 
 def glue(images, labels, numbers, rng):
-    """Halves ``(2, B, 64)`` of a picture of each number, of images drawn at random."""
+    """Compose halves ``(2, B, 64)`` of a picture of each number from random images."""
     halves = np.empty((2, len(numbers), images.shape[1]), np.float32)
     for half, digits in zip(halves, np.divmod(numbers, 10), strict=True):
         for digit in np.unique(digits):
@@ -39,10 +39,10 @@ def glue(images, labels, numbers, rng):
 
 
 def classify(training, validation, known, halves, rng):
-    """Captions of pictures without a recurrent network, in two ways.
+    """Caption pictures with two baselines without a recurrent network.
 
-    The first by a classifier that sees each digit alone, and is told how they compose.
-    The second by the most similar picture of two digits: it can say only known numbers.
+    The first classifies each digit alone, and is given the rule that combines digits.
+    The second takes the most similar picture of two digits: only known numbers.
     """
     fitted = [
         LogisticRegression(C=c, max_iter=5000).fit(*training) for c in (0.1, 1, 10)
@@ -56,7 +56,7 @@ def classify(training, validation, known, halves, rng):
 
 
 def draw(path, halves, numbers, said, is_new, rng):
-    """Pictures of known and of new numbers, drawn at random, and some mistakes."""
+    """Draw random pictures of known and of new numbers, and some mistakes."""
     order, is_wrong = rng.permutation(len(numbers)), said != CAPTIONS[numbers]
     groups = {
         "known numbers": order[~is_new[order]],

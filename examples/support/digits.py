@@ -1,4 +1,4 @@
-"""Digits, read row by row: the first part of handwriting.py."""
+"""Recognition of digits row by row: the first part of handwriting.py."""
 
 import gzip
 import itertools
@@ -19,14 +19,14 @@ from . import fitting
 SIDE, CLASSES = 28, 10
 TEST_SHARE, VALIDATION_SHARE = 0.2, 0.1
 DROPOUT = 0.3
-SHIFT = 2  # pixels by which a digit moves, at most, in training
-EARLY = 0.3  # weight of the answers before the last row
+SHIFT = 2  # maximum shift of a training digit, in pixels
+EARLY = 0.3  # loss weight of the answers before the last row
 BATCH_SIZE = 64
 LEARNING_RATE = 4e-3
 
 
 def read(path):
-    """Pictures ``(N, 28, 28)`` from 0 to 1, no two alike, and their labels."""
+    """Load distinct pictures ``(N, 28, 28)`` from 0 to 1, and their labels."""
     try:
         with gzip.open(path) as file:
             table = np.loadtxt(file, delimiter=",", dtype=np.float32, ndmin=2)
@@ -46,17 +46,17 @@ def read(path):
 
 
 def split(count, seed, limit=None):
-    """Indices of pictures to test, to validate and to train with."""
+    """Return indices of pictures for test, validation and training."""
     order = np.random.default_rng(seed).permutation(count)[:limit]
     shares = np.cumsum([TEST_SHARE, VALIDATION_SHARE]) * len(order)
     return np.split(order, shares.round().astype(int))
 
 
 def train_reader(pictures, labels, held, kept, size, num_steps, seed):
-    """A function from pictures to the chance of each class after each row.
+    """Return a function from pictures to class probabilities after each row.
 
-    ``held`` and ``kept`` are indices of pictures to validate and to train with. The
-    loss is of the answer after the last row, and a little of all those before.
+    ``held`` and ``kept`` are indices of pictures for validation and training. The loss
+    is for the answer after the last row, plus a small weight for all earlier answers.
     """
     model = jaxrnn.stack(
         jaxrnn.dropout(jaxrnn.layer(jaxrnn.lstm(size)), DROPOUT),
@@ -78,7 +78,7 @@ def train_reader(pictures, labels, held, kept, size, num_steps, seed):
 
     @jax.jit
     def answers(params, xs):
-        return model.apply(params, jnp.moveaxis(xs, 1, 0))[1]  # rows are the time
+        return model.apply(params, jnp.moveaxis(xs, 1, 0))[1]  # pixel rows are the time
 
     def validate(params):
         logits = answers(params, pictures[held])[-1]
@@ -95,7 +95,7 @@ def train_reader(pictures, labels, held, kept, size, num_steps, seed):
 
 
 def evaluate(reader, pictures, labels, test, known):
-    """Accuracies in ``test``, also of classical models of the pictures ``known``."""
+    """Compute accuracies on ``test``, also of classical models fitted to ``known``."""
     chances = reader(pictures[test])
     figures = {"jaxrnn, LSTM over rows": metrics.accuracy(chances[-1], labels[test])}
     flat = pictures.reshape(len(pictures), -1)

@@ -1,4 +1,4 @@
-"""Docstrings of installed Python code: what functions are called, do, and say."""
+"""Docstrings of installed Python code: names, parameters, summaries and text."""
 
 import ast
 import collections
@@ -12,19 +12,19 @@ import numpy as np
 
 from jaxrnn import data
 
-# What the extra ``examples`` brings, and the standard library; what is missing is not
-# read. Reading takes most of the time, so large packages with few summaries are left.
+# The packages of the extra ``examples``, and the standard library. Missing packages are
+# skipped. Reading takes most of the time, so large packages with few summaries are out.
 PACKAGES = ("numpy", "scipy", "sklearn", "pandas", "matplotlib", "sktime", "optax")
 SKIPPED = {"test", "tests", "testing", "site-packages", "idlelib", "lib2to3", "_pyrepl"}
 SHORTEST, LONGEST = 3, 14  # words of a summary
-BODY = 10, 60  # words of the rest: the fewest there must be, the most that are kept
-PARAMETERS = 8  # words of their names, at most
+BODY = 10, 60  # minimum and maximum number of words of the text below the summary
+PARAMETERS = 8  # maximum number of words of parameter names
 
 
 class Docstring(NamedTuple):
-    """One function or class, in words of lower case."""
+    """Docstring of one function or class, in lower-case words."""
 
-    group: str  # package and part of it
+    group: str  # package and subpackage
     name: list[str]
     parameters: list[str]
     body: list[str]
@@ -32,7 +32,7 @@ class Docstring(NamedTuple):
 
 
 def read(limit=None):
-    """Docstrings, no summary twice; of ``limit`` files of each package at most."""
+    """Load docstrings with distinct summaries, from ``limit`` files per package."""
     folders = {"python": pathlib.Path(sysconfig.get_path("stdlib"))}
     for package in PACKAGES:
         spec = importlib.util.find_spec(package)
@@ -53,13 +53,13 @@ def read(limit=None):
 
 
 def of_file(path, group):
-    """Those of the functions and classes of a file, which is not run."""
+    """Parse the docstrings of functions and classes of a file, without running it."""
     try:
         text = path.read_text(encoding="utf-8")
         if '"""' not in text:
             return
         tree = ast.parse(text)
-    except (OSError, SyntaxError, UnicodeDecodeError):  # some are made not to be read
+    except (OSError, SyntaxError, UnicodeDecodeError):  # some are invalid on purpose
         return
     nodes = list(tree.body)
     while nodes:
@@ -75,7 +75,7 @@ def of_file(path, group):
 
 def of_node(node, group):
     summary, _, body = (ast.get_docstring(node) or "").partition("\n\n")
-    if ">>>" in summary:  # an example, and no summary
+    if ">>>" in summary:  # an example instead of a summary
         return None
     summary, body = words(summary), words(body)
     if not SHORTEST <= len(summary) <= LONGEST or len(body) < BODY[0]:
@@ -95,24 +95,24 @@ def of_node(node, group):
 
 
 def words(text):
-    """Words in lower case, without marks."""
+    """Split text into lower-case words, without punctuation."""
     split = data.split_words(text.lower())
     return [without_digits(word) for word in split if word[0].isalnum()]
 
 
 def name_words(name):
-    """``read_csvFile`` is ``read``, ``csv``, ``file``."""
+    """Split a name into words: ``read_csvFile`` is ``read``, ``csv``, ``file``."""
     parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", name)
     return [without_digits(part.lower()) for part in parts]
 
 
 def without_digits(word):
-    """All numbers are one word."""
+    """Replace every number by one common word."""
     return "0" if word.isdigit() else word
 
 
 def split(found, held_out, seed):
-    """Training, validation and test, by the part of a package: ``scipy.signal``."""
+    """Split into training, validation and test by subpackage: ``scipy.signal``."""
     rng = np.random.default_rng(seed)
     count = min(held_out, len(found) // 10)
     groups = collections.defaultdict(list)

@@ -1,15 +1,15 @@
-"""Training as speech.py and handwriting.py do it."""
+"""Training loop of speech.py and handwriting.py."""
 
 import jax
 import optax
 
 from jaxrnn import train
 
-VALIDATIONS = 10  # in a run
+VALIDATIONS = 10  # validations per run
 
 
 def optimizer(learning_rate, num_steps, weight_decay=1e-4):
-    """AdamW after clipping, at a rate that falls to zero along a cosine."""
+    """Make AdamW with clipping and a cosine schedule that decays to zero."""
     schedule = optax.cosine_decay_schedule(learning_rate, num_steps)
     return optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(schedule, weight_decay=weight_decay)
@@ -17,7 +17,7 @@ def optimizer(learning_rate, num_steps, weight_decay=1e-4):
 
 
 def best(update, state, batches, num_steps, validate):
-    """The parameters of the lowest validation loss."""
+    """Return the parameters with the lowest validation loss."""
     result = train.fit(
         update,
         state,
@@ -32,7 +32,7 @@ def best(update, state, batches, num_steps, validate):
 
 
 def start(init, optimizer, seed, *sizes):
-    """A fresh state of training; ``init`` is of a layer, or of the same signature."""
+    """Make an initial training state; ``init`` is a layer's, or has its signature."""
     key, noise_key = jax.random.split(jax.random.key(seed))
     params = jax.jit(lambda key: init(key, *sizes))(key)
     return train.init(params, optimizer, noise_key)

@@ -1,4 +1,4 @@
-"""The exercise of five days: what comes after 100, 102, 104, 106 and 108."""
+"""The five-day exercise: what comes after 100, 102, 104, 106 and 108."""
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +11,14 @@ from jaxrnn import losses, train
 PRICES = np.array([100.0, 102, 104, 106, 108])
 BASE, UNIT = 100, 10  # scaled prices are (price - BASE) / UNIT: from 0 to 0.8
 HIDDEN_SIZE = 2
-W_X, W_H = 0.5, 0.2  # every entry; biases, first state and output weights are 0
+W_X, W_H = 0.5, 0.2  # all entries; biases, initial state and output weights are 0
 STEPS = 500
 LEARNING_RATE = 0.02
 NETWORKS = 5
 
 
 def states_by_formula(xs):
-    """``h_t = tanh(W_x x_t + W_h h_{t-1} + b)`` for inputs ``(T,)``: ``(T, 2)``."""
+    """Compute ``h_t = tanh(W_x x_t + W_h h_{t-1} + b)``: ``(T,)`` to ``(T, 2)``."""
     w_x, w_h = np.full((1, HIDDEN_SIZE), W_X), np.full((HIDDEN_SIZE, HIDDEN_SIZE), W_H)
     h, b, states = np.zeros(HIDDEN_SIZE), np.zeros(HIDDEN_SIZE), []
     for x in xs:
@@ -38,7 +38,7 @@ def states_by_jaxrnn(xs):
 
 
 def trained_forecasts(seed, steps=STEPS):
-    """Day 6 by several networks, each trained on the four pairs of neighbours."""
+    """Forecast day 6 by several networks, each trained on the four pairs of days."""
     model = jaxrnn.stack(jaxrnn.layer(jaxrnn.elman(HIDDEN_SIZE)), jaxrnn.dense(1))
     scaled = jnp.asarray((PRICES - BASE) / UNIT)[:, None]
 
@@ -61,7 +61,7 @@ def trained_forecasts(seed, steps=STEPS):
 
 
 def show(seed):
-    """Print states of both ways, and what trained networks say of day 6."""
+    """Print the states computed both ways, and the forecasts of trained networks."""
     scaled = (PRICES - BASE) / UNIT
     for title, xs in (("prices", PRICES), ("scaled", scaled)):
         print(f"{title:>6}  states by formula     by jaxrnn.elman")

@@ -15,12 +15,12 @@ INPUT_SIZE, HIDDEN_SIZE, OUTPUT_SIZE = 3, 2, 2
 
 
 class Output(NamedTuple):
-    """An activation of the outputs, and the loss with which dL/do = y - target."""
+    """An activation of the outputs, and the loss for which dL/do = y - target."""
 
-    activation: Callable  # o of one step -> y
-    loss: Callable  # (y, target) of one step -> number
-    library_loss: Callable  # of jaxrnn.losses, from o
-    times: float  # the loss is as many times the latter, a mean over the outputs
+    activation: Callable  # o -> y, for one step
+    loss: Callable  # (y, target) -> loss, for one step
+    library_loss: Callable  # from jaxrnn.losses, a function of o
+    times: float  # our loss / the library's loss, which is a mean over outputs
 
 
 def sigmoid(o):
@@ -55,7 +55,7 @@ OUTPUTS = {
 
 
 class Forward(NamedTuple):
-    """A row for each step; but row t of ``h`` enters step t, and t + 1 leaves it."""
+    """Values of each step; ``h[t]`` is the state before step t, ``h[t + 1]`` after."""
 
     a: np.ndarray
     h: np.ndarray
@@ -65,16 +65,16 @@ class Forward(NamedTuple):
 
 
 class Backward(NamedTuple):
-    """Gradients of the loss by what a step computed, a row for each step."""
+    """Gradients of the loss with respect to the values of each step."""
 
     do: np.ndarray
-    from_next: np.ndarray  # by h, through the next step
-    dh: np.ndarray  # by h, through the next step and the output
+    from_next: np.ndarray  # dL/dh, through the next step only
+    dh: np.ndarray  # dL/dh, through the next step and the output
     da: np.ndarray
 
 
 def draw(rng, steps, output):
-    """Weights, inputs ``(T, I)`` and targets ``(T, O)``; biases are zero."""
+    """Draw weights, inputs ``(T, I)`` and targets ``(T, O)``; biases are zero."""
     p = {
         "W_x": rng.standard_normal((HIDDEN_SIZE, INPUT_SIZE)),
         "W_h": rng.standard_normal((HIDDEN_SIZE, HIDDEN_SIZE)),
@@ -102,10 +102,10 @@ def forward(p, x, target, output, initial=(0,) * HIDDEN_SIZE):
 
 
 def backward(p, x, target, f, *, entering, slope):
-    """The gradients by the weights, and what they are made of.
+    """Compute the gradients with respect to the weights, and their intermediate values.
 
-    ``entering`` has the state that each step starts from, and ``slope(h)`` is tanh'(a):
-    the two places where the listing goes wrong.
+    ``entering`` holds the state before each step, and ``slope(h)`` is tanh'(a): the
+    listing has errors in both.
     """
     d = {name: np.zeros_like(weights) for name, weights in p.items()}
     rows, from_next = [], np.zeros(HIDDEN_SIZE)
@@ -125,12 +125,12 @@ def backward(p, x, target, f, *, entering, slope):
 
 
 def mended(p, x, target, f):
-    """As h is tanh(a), tanh'(a) is 1 - h^2."""
+    """Compute the correct gradients: h is tanh(a), so tanh'(a) is 1 - h^2."""
     return backward(p, x, target, f, entering=f.h[:-1], slope=lambda h: 1 - h**2)
 
 
 def as_listed(p, x, target, f):
-    """Step 1 reads h[-1], the last state; and tanh'(a) is taken at h, not at a."""
+    """Compute the listing's gradients: step 1 reads h[-1], and tanh' is taken at h."""
     last_first = np.roll(f.h[1:], 1, axis=0)
     return backward(
         p, x, target, f, entering=last_first, slope=lambda h: 1 - np.tanh(h) ** 2
@@ -138,9 +138,9 @@ def as_listed(p, x, target, f):
 
 
 def terms(p, f, row, used):
-    """What W did in steps 3, 2 and 1, where it was multiplied with ``used[k - 1]``.
+    """Compute the terms of steps 3, 2 and 1, where W was multiplied by ``used[k - 1]``.
 
-    ``row`` is dE_3/dS_3, and meets the Jacobian of a step on its way to the one before.
+    ``row`` is dE_3/dS_3; each step back multiplies it by the Jacobian of that step.
     """
     found = []
     for k in (3, 2, 1):
@@ -151,7 +151,7 @@ def terms(p, f, row, used):
 
 
 def to_jaxrnn(p):
-    """Of a stack of ``elman`` and ``dense``, where rows are vectors."""
+    """Convert to parameters of ``elman`` and ``dense``, which use row vectors."""
     return (
         jaxrnn.ElmanParams(w_x=p["W_x"].T, w_h=p["W_h"].T, b=p["b_h"]),
         jaxrnn.DenseParams(w=p["W_y"].T, b=p["b_y"]),

@@ -1,4 +1,4 @@
-"""The cells that long_memory.py compares, each begun so that it may remember."""
+"""The cells that long_memory.py compares, initialised to remember."""
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +7,12 @@ import jaxrnn
 
 
 def identity(key, shape, dtype):
-    """Le, Jaitly and Hinton, A simple way to initialize recurrent networks, 2015."""
+    """Identity initialisation (Le, Jaitly and Hinton, 2015)."""
     return jnp.eye(*shape, dtype=dtype)
 
 
 def keeping(gru, bias):
-    """A GRU whose update gate z begins as the forget gate of the LSTM does."""
+    """Initialise the update gate z of a GRU like the forget gate of the LSTM."""
 
     def init(*args):
         params = gru.init(*args)
@@ -23,7 +23,7 @@ def keeping(gru, bias):
 
 
 def make(size, bias):
-    """By name; ``bias`` is that of the gates which keep the state."""
+    """Make the cells by name; ``bias`` is for the gates that keep the state."""
     relu = {"activation": jax.nn.relu, "w_h_init": identity}
     return {
         "tanh": jaxrnn.elman(size),

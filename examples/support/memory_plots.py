@@ -5,17 +5,17 @@ import numpy as np
 
 from . import plots
 
-POINTS = 50  # of a learning curve, each the mean over some updates
+POINTS = 50  # points of a learning curve, each a mean over some updates
 
 
 def draw_memory(path, distances, accuracies, longest, adding, copy):
-    """Accuracy by distance, and learning curves beside a naive loss.
+    """Draw accuracy by distance, and learning curves beside a naive loss.
 
     Args:
-        path: of the file.
+        path: path of the file.
         distances, accuracies: ``(N,)`` and ``{name: (N,)}``.
-        longest: the longest distance learned from.
-        adding, copy: what ``long_memory.learn`` gave, and ``{name: naive loss}``.
+        longest: longest distance in training.
+        adding, copy: results of ``long_memory.learn``, and ``{name: naive loss}``.
     """
     figure, axes = plt.subplots(1, 3, figsize=(14, 4.6), layout="constrained")
     baselines = iter(("k--", "k:"))
@@ -31,7 +31,7 @@ def draw_memory(path, distances, accuracies, longest, adding, copy):
     axes[2].set(title=f"copy, {copy[0].length} blanks", ylabel="loss, nats a step")
     for each in axes:
         each.grid(alpha=0.3)
-        # Below: the curves leave no corner free.
+        # Legend below the axes: the curves leave no corner free.
         each.legend(
             fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14)
         )
@@ -49,7 +49,7 @@ def draw_learning(axes, learned, naive):
 
 
 def draw_gradients(path, norms):
-    """``{name: (before, after)}``: the norm of each part, against its lag."""
+    """Draw ``{name: (before, after)}``: the norm of each part by lag."""
     figure, axes = plt.subplots(
         1, 2, figsize=(10, 4), sharey=True, layout="constrained"
     )

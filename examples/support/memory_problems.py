@@ -1,4 +1,4 @@
-"""Three problems of long memory, for long_memory.py, drawn anew for every batch.
+"""Three long-memory problems for long_memory.py, drawn anew for every batch.
 
 Each ``draw_...`` returns inputs ``(T, B, F)``, targets, and a mask ``(T, B)`` or None.
 """
@@ -15,7 +15,7 @@ from jaxrnn import data, losses
 
 
 class Problem(NamedTuple):
-    """What a network learns."""
+    """A problem for a network to learn."""
 
     draw: Callable  # (key, rows) -> (xs, targets, mask)
     loss: Callable  # (ys, targets) -> scalar
@@ -35,7 +35,7 @@ LANGUAGES = {
     "China": "Chinese",
 }
 BEGINNING, END = ["I", "grew", "up", "in", "France", "."], ["I", "speak", "fluent"]
-# What comes between; in France's place some other country than the one grown up in.
+# Sentences between; France is replaced by a country other than the right one.
 FILLERS = [
     "My father worked in a bank .",
     "We had a garden and hens .",
@@ -54,27 +54,27 @@ FILLER_LENGTH = len(FILLERS[0].split())
 
 VOCABULARY = data.make_vocabulary(
     [word for text in FILLERS for word in text.split()] + BEGINNING + END,
-    special=list(LANGUAGES),  # countries are the first numbers
+    special=list(LANGUAGES),  # countries get the first token ids
 )
 TABLE = np.stack([data.encode(VOCABULARY, text.split()) for text in FILLERS])
 
-SYMBOLS, COPIED = 8, 10  # of the copy problem
+SYMBOLS, COPIED = 8, 10  # for the copy problem
 BLANK, RECALL = SYMBOLS, SYMBOLS + 1
 
 
 def distance(fillers):
-    """Words from the country to the blank, with so many sentences between."""
+    """Count the words from the country to the blank, given the number of fillers."""
     return len(BEGINNING) - 4 + FILLER_LENGTH * fillers + len(END)
 
 
 def draw_sentences(key, rows, counts, most):
-    """``I grew up in <country> . ... I speak fluent``; the target is the language.
+    """Draw ``I grew up in <country> . ... I speak fluent``; the target is the language.
 
     Args:
-        key: of ``jax.random``.
-        rows: B.
-        counts: how many sentences there may be between, integers at most ``most``.
-        most: for how many there is room; the mask leaves out what is not used.
+        key: key of ``jax.random``.
+        rows: batch size B.
+        counts: possible numbers of sentences between, integers up to ``most``.
+        most: maximum number of sentences; unused steps are masked.
     """
     keys = jax.random.split(key, 4)
     country = jax.random.randint(keys[0], (rows,), 0, len(LANGUAGES))
@@ -97,14 +97,14 @@ def draw_sentences(key, rows, counts, most):
 
 
 def write(text, row):
-    """One of those texts as a string."""
+    """Convert one of these texts to a string."""
     xs, _, mask = text
     words = np.asarray(xs[:, row].argmax(-1))[np.asarray(mask[:, row])]
     return " ".join(data.decode(VOCABULARY, words))
 
 
 def naive_accuracy(text):
-    """How often the country named last, the guess of who forgets, is the right one."""
+    """Compute how often the country named last is the right one."""
     xs, country, mask = text
     words = np.where(mask, np.asarray(xs).argmax(-1), len(LANGUAGES))
     named = words < len(LANGUAGES)
@@ -113,10 +113,10 @@ def naive_accuracy(text):
 
 
 def draw_adding(key, rows, length):
-    """Numbers from 0 to 1, two of them marked; the target is their sum.
+    """Draw numbers from 0 to 1, two of them marked; the target is their sum.
 
     Hochreiter and Schmidhuber, Long short-term memory, 1997, in the form of Le, Jaitly
-    and Hinton, 2015: one mark in either half.
+    and Hinton, 2015: one mark in each half.
     """
     keys = jax.random.split(key, 3)
     numbers = jax.random.uniform(keys[0], (length, rows))
@@ -133,7 +133,7 @@ def draw_adding(key, rows, length):
 
 
 def draw_copy(key, rows, length):
-    """Ten symbols, then blanks, then a sign to recall them; ``length + 20`` steps.
+    """Draw ten symbols, blanks, and a recall signal; ``length + 20`` steps.
 
     Hochreiter and Schmidhuber, 1997, as in Arjovsky, Shah and Bengio, Unitary evolution
     recurrent neural networks, 2016.
@@ -146,7 +146,7 @@ def draw_copy(key, rows, length):
 
 
 def make(name, length):
-    """One of the three, by name; ``length`` is of sentences, numbers or blanks."""
+    """Make a problem by name; ``length`` counts sentences, numbers or blanks."""
     if name == "sentences":
         draw = functools.partial(
             draw_sentences, counts=np.arange(1, length + 1), most=length
@@ -160,15 +160,15 @@ def make(name, length):
 
 
 def tested(most):
-    """Numbers of sentences for the test, up to three times the longest learned from.
+    """Return numbers of sentences for the test, up to three times the longest trained.
 
-    Within that range all numbers are learned from: where some are left out, a network
-    may fail at these alone, and accuracy no longer tells how far back it remembers.
-    From three sentences on, hardly any text of the test occurs in training.
+    Training covers all numbers in its range. Otherwise a network may fail only at the
+    missing ones, and accuracy no longer shows how far back it remembers. From three
+    sentences on, hardly any test text occurs in training.
     """
     return np.arange(3, 3 * most + 1, 3)
 
 
 def at_end(loss):
-    """The loss of the last step alone."""
+    """Restrict a loss to the last step."""
     return lambda ys, targets: loss(ys[-1], targets)

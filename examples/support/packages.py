@@ -1,4 +1,4 @@
-"""Data that lie in Python packages, read without importing these."""
+"""Data files of Python packages, read without importing the packages."""
 
 import importlib.util
 import pathlib
@@ -6,10 +6,10 @@ import sys
 
 
 def package_file(package, relative, pip_name=None):
-    """The path of a file, or of a folder, inside of an installed package.
+    """Return the path of a file or folder inside an installed package.
 
-    Nothing of the package is run, so it needs none of its dependencies. Where it is
-    missing the program ends, and says what to install.
+    The package is not imported, so its dependencies are not needed. If it is missing,
+    the program exits and says what to install.
     """
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

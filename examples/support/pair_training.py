@@ -1,4 +1,4 @@
-"""Training of the encoder-decoder examples: batches without end, the loss, the loop."""
+"""Training of the encoder-decoder examples: endless batches, loss, and loop."""
 
 import collections
 import functools
@@ -15,23 +15,23 @@ from . import pairs
 
 
 class Settings(NamedTuple):
-    """How to train."""
+    """Training settings."""
 
     steps: int
     batch_size: int
     learning_rate: float
     seed: int
-    num_buckets: int = 2  # each is compiled for
-    sampling_rate: float = 0.0  # of scheduled sampling, at the end of training
+    num_buckets: int = 2  # one compilation for each
+    sampling_rate: float = 0.0  # for scheduled sampling, at the end of training
 
 
 def batches(translator, training, settings):
-    """Batches without end. Sources of like lengths are together, so shapes are few."""
+    """Yield endless batches; similar source lengths together give few shapes."""
     sources, targets = pairs.encode(translator, training)
     bucketed = functools.partial(
         data.bucketed_batches, sources, num_buckets=settings.num_buckets
     )
-    longest = collections.Counter()  # target of each length of a bucket
+    longest = collections.Counter()  # target length of each bucket
     for batch in bucketed(batch_size=settings.batch_size):
         steps = max(len(targets[row]) for row in batch.rows[batch.counts])
         longest[len(batch.xs)] = max(longest[len(batch.xs)], steps)
@@ -51,9 +51,9 @@ def batches(translator, training, settings):
 
 
 def make_loss(model, scheduled=False):
-    """Cross-entropy of each symbol, given those before it, or some of the model's own.
+    """Make the cross-entropy of each token, given earlier targets or own outputs.
 
-    With scheduled sampling the decoder is stepped, and stepping has no dropout.
+    Scheduled sampling runs the decoder step by step, which has no dropout.
     """
 
     def loss_fn(params, batch, key=None):

@@ -1,4 +1,4 @@
-"""What the encoder-decoder examples share: the model, its numbers, its file."""
+"""Shared parts of the encoder-decoder examples: model, token ids, file format."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ BEGIN, END, UNKNOWN = "<begin>", "<end>", "<unknown>"
 
 
 class Translator(NamedTuple):
-    """A model, what its numbers stand for, and the length of its longest target."""
+    """A model, its vocabularies, and the length of its longest target."""
 
     model: seq2seq.EncoderDecoder
     source: data.Vocabulary
@@ -24,7 +24,7 @@ class Translator(NamedTuple):
 
 
 def vocabularies(pairs, *, unknown=None, size=None):
-    """Those of the sources and of the targets, in training."""
+    """Build the vocabularies of training sources and targets."""
 
     def found(place, special):
         symbols = (symbol for pair in pairs for symbol in pair[place])
@@ -47,10 +47,9 @@ def build(
     look_at_words=False,
     dropout=0.0,
 ):
-    """An encoder that reads in both directions, and a decoder that looks at it.
+    """Build a bidirectional encoder, and a decoder with attention over its outputs.
 
-    What it looks at are the encoder's outputs, and the vectors of the source symbols
-    themselves beside these, if it should.
+    Optionally the attention memory also contains the embeddings of the source tokens.
     """
     cell = jaxrnn.gru(encoder_size or hidden_size)
 
@@ -80,21 +79,21 @@ def initial_params(translator, seed):
 
 
 def encode(translator, pairs):
-    """Numbers of ``(source, target)`` symbols; each target is closed by the end."""
+    """Encode ``(source, target)`` tokens as ids; append the end token to targets."""
     sources = numbers(translator.source, [source for source, _ in pairs])
     targets = numbers(translator.target, [[*target, END] for _, target in pairs])
     return sources, targets
 
 
 def numbers(vocabulary, sequences):
-    """The numbers of many sequences, found in one go, which is faster by far."""
+    """Look up the token ids of many sequences at once, which is much faster."""
     ends = np.cumsum([len(sequence) for sequence in sequences])
     joined = itertools.chain.from_iterable(sequences)
     return np.split(data.encode(vocabulary, joined), ends[:-1])
 
 
 def batch_of(translator, sources, source_mask, targets, num_steps=None):
-    """Targets beside padded sources; the decoder is fed what stands before each."""
+    """Pair targets with padded sources; the decoder inputs are shifted targets."""
     targets, target_mask = data.pad(targets, num_steps)
     begin = np.full_like(targets[:1], translator.target.symbols.index(BEGIN))
     return {
@@ -108,7 +107,7 @@ def batch_of(translator, sources, source_mask, targets, num_steps=None):
 
 
 def save(path, translator, params, settings, task):
-    """Parameters, and all that makes the model again; ``settings`` are of ``build``."""
+    """Save parameters and the model's description; ``settings`` go to ``build``."""
     fields = {
         "task": task,
         "settings": settings,
@@ -120,7 +119,7 @@ def save(path, translator, params, settings, task):
 
 
 def load(path, task):
-    """The translator and the parameters that ``save`` wrote."""
+    """Load the translator and the parameters that ``save`` wrote."""
     try:
         fields = json.loads(checkpoint.load_metadata(path)["pairs"])
         if fields["task"] != task:

@@ -6,14 +6,14 @@ from PIL import Image
 
 
 def save(figure, path, dpi=80):
-    """A picture with a palette, which makes its file a third as large."""
+    """Save a picture with a palette, which reduces the file to a third."""
     figure.savefig(path, dpi=dpi, bbox_inches="tight")
     plt.close(figure)
     Image.open(path).convert("RGB").quantize().save(path, optimize=True)
 
 
 def plot_bits(path, history, levels):
-    """Bits per character of training and validation, and levels to compare with."""
+    """Plot bits per character in training and validation, and reference levels."""
     figure, axis = plt.subplots(figsize=(7, 4.5))
     loss = history.train["loss"] / np.log(2)
     axis.plot(history.train["step"], loss, alpha=0.4, lw=1, label="training")
@@ -28,7 +28,7 @@ def plot_bits(path, history, levels):
 
 
 def plot_gradients(path, panels):
-    """Curves ``{title: {name: norms by time}}`` against the distance in time."""
+    """Plot curves ``{title: {name: norms by time}}`` against the distance in time."""
     figure, axes = plt.subplots(1, len(panels), figsize=(10, 4), sharey=True)
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         for name, curve in curves.items():

@@ -1,8 +1,8 @@
-"""What the examples print at their end."""
+"""Printed results of the examples."""
 
 
 def print_table(title, rows, digits=3):
-    """A figure, and those of the baselines beside it: ``{name: number}``."""
+    """Print a result and its baselines: ``{name: number}``."""
     print(title)
     width = max(map(len, rows))
     for name, value in rows.items():

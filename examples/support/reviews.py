@@ -1,4 +1,4 @@
-"""Reviews of films: their words, vectors of words, and classifiers to compare with."""
+"""Film reviews: words, word vectors, and baseline classifiers."""
 
 import itertools
 
@@ -13,7 +13,7 @@ from jaxrnn import data, metrics
 
 from . import results, text
 
-WINDOW = 5  # words on each side that are the context of one
+WINDOW = 5  # context words on each side
 
 
 def words(sentence):
@@ -21,14 +21,14 @@ def words(sentence):
 
 
 def read(source, limit, seed):
-    """Lists of words, in an order drawn at random, and whether each is favourable."""
+    """Load lists of words, in random order, and whether each is favourable."""
     found, labels = text.read_reviews(source)
     chosen = np.random.default_rng(seed).permutation(len(found))[:limit]
     return [words(found[row]) for row in chosen], labels[chosen]
 
 
 def split(sentences, labels):
-    """Three times ``(sentences, labels)``: 80 % training, 10 % validation, the test."""
+    """Split ``(sentences, labels)``: 80 % training, 10 % validation, the test."""
     ends = (np.array([0.8, 0.9]) * len(sentences)).astype(int)
     parts = []
     for rows in np.split(np.arange(len(sentences)), ends):
@@ -43,21 +43,21 @@ def split(sentences, labels):
 
 
 def encode(vocabulary, sentences):
-    """The numbers of the words of each; they are all looked up at once."""
+    """Look up the token ids of all sentences at once."""
     numbers = data.encode(vocabulary, itertools.chain(*sentences))
     return np.split(numbers, np.cumsum([len(each) for each in sentences])[:-1])
 
 
 def vectors(vocabulary, sentences, longer, labels, size):
-    """A table ``(V, size + 1)`` of words: what stands near them, and who says them.
+    """Compute word vectors ``(V, size + 1)`` from contexts and from review labels.
 
     The former are singular vectors of positive pointwise mutual information (Levy,
-    Goldberg and Dagan, 2015). The last column is the logarithm of how many more of the
-    longer reviews with a word are favourable than are not. The unknown word has zeros.
+    Goldberg and Dagan, 2015). The last column is the log ratio of favourable to other
+    longer reviews that contain the word. The unknown word has zeros.
     """
     count = len(vocabulary.symbols)
     rows = encode(vocabulary, longer)
-    # The unknown word stands between sentences too; nothing is counted beside it.
+    # The unknown word separates sentences too; its contexts are not counted.
     apart = [np.append(row, 0) for row in [*encode(vocabulary, sentences), *rows]]
     stream = np.concatenate(apart)
     near = csr_matrix((count, count), dtype=np.float32)
@@ -76,7 +76,7 @@ def vectors(vocabulary, sentences, longer, labels, size):
     norms = np.linalg.norm(table, axis=1, keepdims=True)
     table = np.sqrt(0.1 * size) * table / np.maximum(norms, 1e-6)
 
-    said = np.full((2, count), 5.0)  # so that a rare word is not trusted
+    said = np.full((2, count), 5.0)  # smoothing: rare words are weak evidence
     for row, label in zip(rows, labels, strict=True):
         said[label, np.unique(row)] += 1
     table = np.column_stack([table, np.log(said[1] / said[0])])
@@ -85,7 +85,7 @@ def vectors(vocabulary, sentences, longer, labels, size):
 
 
 def by_words(parts, longer=(), labels=()):
-    """Classes of the test sentences, by their words and pairs of words alone."""
+    """Classify the test sentences by their words and word pairs only."""
     (sentences, own), *others = parts
     training = [*sentences, *longer], np.concatenate([own, labels]).astype(int)
     tokens = {"tokenizer": str.split, "token_pattern": None, "lowercase": False}
@@ -99,7 +99,7 @@ def by_words(parts, longer=(), labels=()):
 
 
 def by_vectors(parts, vocabulary, table):
-    """Classes of the test sentences, by the means of the vectors of their words."""
+    """Classify the test sentences by their mean word vectors."""
 
     def features(sentences):
         rows = encode(vocabulary, sentences)
@@ -109,7 +109,7 @@ def by_vectors(parts, vocabulary, table):
 
 
 def _classify(parts, features):
-    """By the logistic regression that is best in validation."""
+    """Classify by the logistic regression that is best in validation."""
     xs = [features(sentences) for sentences, _ in parts]
     (_, labels), (_, wanted) = parts[:2]
     fitted = [
@@ -120,7 +120,7 @@ def _classify(parts, features):
 
 
 def report(said, wanted):
-    """Tables of ``{name: classes}`` beside the classes that are wanted."""
+    """Make tables of ``{name: classes}`` against the true classes."""
     print(f"standard error of an accuracy: at most {0.5 / len(wanted) ** 0.5:.3f}")
     rows = {name: jax.nn.one_hot(each, 2) for name, each in said.items()}
     accuracy = {name: metrics.accuracy(row, wanted) for name, row in rows.items()}

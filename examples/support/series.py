@@ -1,4 +1,4 @@
-"""Series of numbers in CSV files: read, checked, with short gaps filled."""
+"""Time series in CSV files: reading, checking, and filling of short gaps."""
 
 import csv
 import datetime
@@ -10,9 +10,9 @@ import numpy as np
 
 
 def read_columns(path, names, argument):
-    """The text of some columns of a CSV file, ``{name: list}``, in order of ``names``.
+    """Read columns of a CSV file as text, ``{name: list}``, in order of ``names``.
 
-    ``argument`` is who gave the file, for messages. Names may differ in case.
+    ``argument`` names the file's argument in messages. Column names ignore case.
     """
     opener = gzip.open if str(path).endswith(".gz") else open
     try:
@@ -39,7 +39,7 @@ def read_columns(path, names, argument):
 
 
 def parse_times(texts, unit, argument):
-    """ISO dates or times as ``datetime64``, of days (``D``) or of hours (``h``).
+    """Parse ISO dates or times as ``datetime64``, in days (``D``) or hours (``h``).
 
     Hours with a time zone are converted to UTC. A day keeps its date.
     """
@@ -72,7 +72,7 @@ def parse_times(texts, unit, argument):
 
 
 def parse_numbers(texts, argument, *, missing=()):
-    """Numbers; those in ``missing`` become NaN, and nothing else may be infinite."""
+    """Parse finite numbers; texts in ``missing`` become NaN."""
     numbers = np.empty(len(texts))
     for row, text in enumerate(texts):
         try:
@@ -89,9 +89,9 @@ def parse_numbers(texts, argument, *, missing=()):
 
 
 def fill_gaps(values, longest):
-    """A copy of ``values (N,)``: gaps of at most ``longest`` NaN become straight lines.
+    """Copy ``values (N,)``, with gaps of at most ``longest`` NaN interpolated linearly.
 
-    Longer gaps, and those at the ends, stay.
+    Longer gaps, and gaps at the ends, stay.
     """
     known = np.flatnonzero(np.isfinite(values))
     if not len(known):
@@ -104,14 +104,14 @@ def fill_gaps(values, longest):
 
 
 def stretches(labels, valid):
-    """Slices of the runs of equal ``labels (N,)`` that are all ``valid (N,)``."""
+    """Find slices of the runs of equal ``labels (N,)`` that are all ``valid (N,)``."""
     changes = (labels[1:] != labels[:-1]) | (valid[1:] != valid[:-1])
     edges = [0, *np.flatnonzero(changes) + 1, len(labels)]
     return [slice(a, b) for a, b in itertools.pairwise(edges) if b > a and valid[a]]
 
 
 def regular(times, values, longest):
-    """Rows at every hour or day from the first of ``times (N,)`` to the last.
+    """Resample to every hour or day from the first of ``times (N,)`` to the last.
 
     ``values (N, F)`` may be in any order; gaps of feature i of at most ``longest[i]``
     steps are filled, others are NaN.

@@ -1,4 +1,4 @@
-"""Pictures of the forecasts of stock_price.py and weather.py."""
+"""Plots of the forecasts of stock_price.py and weather.py."""
 
 import calendar
 
@@ -10,11 +10,11 @@ from . import plots
 from .stock_data import split
 from .weather_data import AHEAD, PAST
 
-DAYS = 60  # of prices in a picture
+DAYS = 60  # days of prices in the picture
 
 
 def draw_stock(path, market, network, volatility):
-    """Prices of the first stock and their intervals; volatilities below."""
+    """Draw the first stock's prices and intervals, with volatilities below."""
     _, start = split(market)
     name = market.names[0]
     rows = np.flatnonzero(market.known[:, 0])
@@ -51,7 +51,7 @@ def draw_stock(path, market, network, volatility):
 
 
 def draw_weather(path, windows, forecasts, by_lead):
-    """Three windows ``(PAST + AHEAD, W, F)`` and two forecasts; errors by lead time."""
+    """Draw three windows ``(PAST + AHEAD, W, F)``, two forecasts, errors by lead."""
     figure, axes = plt.subplots(2, 2, figsize=(11, 7))
     *panels, last = axes.flat
     hours = np.arange(1 - PAST, AHEAD + 1)

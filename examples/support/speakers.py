@@ -1,4 +1,4 @@
-"""A recogniser of speakers, many to one: the first part of speech.py."""
+"""Speaker recognition, many to one: the first part of speech.py."""
 
 import itertools
 
@@ -17,18 +17,18 @@ FOLDS = 5
 BATCH_SIZE = 24
 DROPOUT = 0.4
 NOISE = 0.8  # added to standardised coefficients in training
-SMOOTHING = 0.1  # of labels
+SMOOTHING = 0.1  # label smoothing
 LEARNING_RATE = 3e-3
 
 
 def folds(speakers, seed):
-    """Indices to train and to validate with, as many of each speaker in each."""
+    """Return training and validation indices, balanced over speakers."""
     cut = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     return list(cut.split(speakers, speakers))
 
 
 def make_recogniser(size, num_speakers):
-    """``init(key, input_size)`` and ``logits(params, xs, mask, key=None)``."""
+    """Return ``init(key, input_size)`` and ``logits(params, xs, mask, key=None)``."""
     encoder = jaxrnn.dropout(
         jaxrnn.bidirectional(jaxrnn.gru(size), jaxrnn.gru(size)),
         DROPOUT,
@@ -50,9 +50,9 @@ def make_recogniser(size, num_speakers):
 
 
 def recognise(known, speakers, unseen, size, num_steps, seed):
-    """The chance of each speaker ``(N, S)`` for ``unseen``, the mean of all networks.
+    """Compute speaker probabilities ``(N, S)`` for ``unseen``, averaged over networks.
 
-    Each leaves out another fold of ``known`` for validation.
+    Each network uses another fold of ``known`` for validation.
     """
     init, logits_of = make_recogniser(size, speakers.max() + 1)
 
@@ -66,7 +66,7 @@ def recognise(known, speakers, unseen, size, num_steps, seed):
         return losses.softmax_cross_entropy(logits, targets, mask=counts)
 
     def batches(xs, kept):
-        """Utterances of every fold, so that shapes are the same; some do not count."""
+        """Yield batches of equal shapes: all folds, with weight zero for one."""
         for epoch in itertools.count(seed):
             for batch in data.bucketed_batches(
                 xs, batch_size=BATCH_SIZE, num_buckets=3, seed=epoch

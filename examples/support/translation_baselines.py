@@ -1,7 +1,7 @@
-"""Translation without a network: a tree, the nearest pair, and the source itself.
+"""Translation baselines: a decision tree, the nearest pair, and the source itself.
 
-Each is a function of the training pairs, as symbols, the sources asked for, and the
-separator between symbols of a target.
+Each is a function of the training pairs as tokens, the sources to translate, and the
+separator between target tokens.
 """
 
 import collections
@@ -15,11 +15,11 @@ from jaxrnn import data
 
 from . import pairs, writing
 
-ROUNDS = 3  # of alignment
+ROUNDS = 3  # rounds of alignment
 
 
 def align(source, target, scores):
-    """Cut the target into as many parts as the source has symbols, of 0 to 2 each."""
+    """Cut the target into one part per source token, of 0 to 2 tokens each."""
     places, lowest = range(len(target) + 1), -math.inf
     best, choices = [0.0, *[lowest] * len(target)], []
     for symbol in source:
@@ -40,9 +40,9 @@ def align(source, target, scores):
 
 
 def aligned(examples):
-    """The parts of each target, by expectation and maximisation, one best path each."""
+    """Align each target by expectation-maximisation, with one best path each."""
     parts = []
-    for source, target in examples:  # at first evenly
+    for source, target in examples:  # initially even
         ends = np.linspace(0, len(target), len(source) + 1).round().astype(int)
         parts.append([target[a:b] for a, b in itertools.pairwise(ends)])
     for _ in range(ROUNDS):
@@ -63,9 +63,9 @@ def aligned(examples):
 
 
 def tree(window):
-    """A baseline: what a symbol stands for, by it and ``window`` others on each side.
+    """Make a baseline that translates a token by it and ``window`` tokens on each side.
 
-    A decision tree, fitted to targets that are cut to stand beside their sources.
+    A decision tree, fitted to targets that are aligned with their sources.
     """
 
     def around(sources, vocabulary):
@@ -97,7 +97,7 @@ def tree(window):
 
 
 def neighbour(separator, **options):
-    """A baseline: the target of the training pair whose source is most similar."""
+    """Make a baseline: the target of the training pair with the most similar source."""
 
     def predict(training, asked, joined_by):
         known = [separator.join(source) for source, _ in training]
@@ -109,5 +109,5 @@ def neighbour(separator, **options):
 
 
 def copied(training, asked, joined_by):
-    """A baseline: the source."""
+    """Return the source as a baseline."""
     return [joined_by.join(source) for source in asked]

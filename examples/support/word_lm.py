@@ -1,4 +1,4 @@
-"""A language model of words, for the examples that need one."""
+"""A language model of words, shared by several examples."""
 
 import json
 import sys
@@ -14,16 +14,16 @@ from jaxrnn import checkpoint, data, losses, train, truncated
 UNKNOWN = "<unknown>"
 DROPOUT = 0.1
 LEARNING_RATE = (
-    5e-3  # after WARM_UP steps, or a quarter of all; decays to zero over the run
+    5e-3  # after warm-up over WARM_UP steps or a quarter of all; decays to zero
 )
 WARM_UP = 50
 BATCH_SIZE = 32
-WINDOW = 35  # words that one gradient sees
-ROWS = 10  # in which text that is held out is read, side by side
+WINDOW = 35  # words per training sequence
+ROWS = 10  # batch size for reading held-out text
 
 
 def build(settings):
-    """One table of words, for inputs and readout, and an LSTM between."""
+    """Build an LSTM between an embedding and a readout with tied weights."""
     size = len(data.vocabulary_from_json(settings["vocabulary"]).symbols)
     cell = jaxrnn.layer(jaxrnn.lstm(settings["hidden"]))
     narrow = jaxrnn.dense(settings["embedding"])
@@ -31,7 +31,7 @@ def build(settings):
 
 
 def join(vocabulary, texts, end):
-    """The tokens of texts, each with ``end``, as one stream, and where each begins."""
+    """Join texts, each with ``end``, into one token stream; also return the starts."""
     words = [word for each in texts for word in [*each, end]]
     starts = np.zeros(len(words), bool)
     starts[np.cumsum([0, *(len(each) + 1 for each in texts[:-1])])] = True
@@ -39,7 +39,7 @@ def join(vocabulary, texts, end):
 
 
 def windows(stream, targets, rows=ROWS, starts=None):
-    """Windows of a stream; their targets are those of the words that come next."""
+    """Cut a stream into windows; targets are the next words' targets."""
     starts = None if starts is None else starts[:-1]
     return truncated.contiguous_windows(
         stream[:-1], targets[1:], batch_size=rows, k1=WINDOW, resets=starts
@@ -47,7 +47,7 @@ def windows(stream, targets, rows=ROWS, starts=None):
 
 
 def scored(stream, values):
-    """The values of those words of a stream that :func:`reader` speaks of."""
+    """Select the values of the words that :func:`reader` scores."""
     return np.stack([window.targets for window in windows(stream, values)])
 
 
@@ -56,7 +56,7 @@ def perplexity(chances):
 
 
 def reader(model):
-    """A function that says how probable each word of a stream is, read in order."""
+    """Make a function that computes each word's probability, read in order."""
 
     @jax.jit
     def read(params, state, window):
@@ -77,10 +77,10 @@ def reader(model):
 
 
 def learn(model, params, validate, stream, steps, seed, starts=None):
-    """Train on a stream, again and again; the state goes on between windows.
+    """Train on a stream repeatedly; the state carries over between windows.
 
-    ``starts`` says where the state is renewed, ``validate(params)`` how probable the
-    words of another stream are.
+    ``starts`` says where the state is reset; ``validate(params)`` returns the word
+    probabilities of another stream.
     """
 
     def loss_fn(logits, window):
@@ -109,7 +109,7 @@ def learn(model, params, validate, stream, steps, seed, starts=None):
 
 
 def load(path):
-    """A model that next_word.py saved: it, its parameters and its vocabulary."""
+    """Load a model that next_word.py saved, its parameters and its vocabulary."""
     try:
         settings = json.loads(checkpoint.load_metadata(path)["next_word"])
         vocabulary = data.vocabulary_from_json(settings["vocabulary"])

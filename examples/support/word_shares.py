@@ -1,4 +1,4 @@
-"""What each word of a sentence adds to a verdict: as text, and as a picture."""
+"""Contribution of each word to a classification, as text and as a picture."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -7,15 +7,15 @@ from jaxrnn import data
 
 from . import plots
 
-LINE = 70  # characters of a line of the picture
-BAR = 4  # marks for a share of 1
+LINE = 70  # characters per line of the picture
+BAR = 4  # bar length for a contribution of 1
 
 
 def explain(path, sentences, numbers, log_odds):
-    """Print, and draw, what each word adds to the log-odds of favourable.
+    """Print and draw each word's contribution to the log-odds of favourable.
 
-    That is their difference to the log-odds of the same sentence with the unknown word,
-    0, in its place: ``log_odds(tokens, mask)`` tells those of sentences ``(T, B)``.
+    It is the change in log-odds when the unknown word, 0, replaces the word:
+    ``log_odds(tokens, mask)`` computes the log-odds of sentences ``(T, B)``.
     """
     variants, rows = [], []
     for whole in numbers:
@@ -29,7 +29,7 @@ def explain(path, sentences, numbers, log_odds):
 
 
 def show(words, probability, shares, is_unknown):
-    """A line for each word, with a bar as long as its share is large."""
+    """Print a line for each word, with a bar proportional to its contribution."""
     print(" ".join(words))
     print(f"  favourable with probability {probability:.2f}")
     if all(is_unknown):
@@ -37,13 +37,13 @@ def show(words, probability, shares, is_unknown):
     width = max(map(len, words))
     for word, share, unknown in zip(words, shares, is_unknown, strict=True):
         bar = ("+" if share > 0 else "-") * round(BAR * abs(share))
-        # Adding 0 to what is rounded leaves no -0.00.
+        # Adding 0 to a rounded number turns -0.00 into 0.00.
         line = f"  {word:{width}}  {round(share, 2) + 0:+.2f}  "
         print((line + ("unknown" if unknown else bar)).rstrip())
 
 
 def draw(path, rows):
-    """Sentences ``(words, probability, shares)``, each word coloured by its share."""
+    """Draw sentences ``(words, probability, shares)``, words coloured by share."""
     figure, axis = plt.subplots()
     largest = max(1e-6, *(abs(share) for *_, shares in rows for share in shares))
     colours = plt.cm.ScalarMappable(plt.Normalize(-largest, largest), "RdBu")

@@ -1,4 +1,4 @@
-"""What an encoder-decoder writes, what it looked at meanwhile, and pictures of it."""
+"""Encoder-decoder output, its attention weights, and pictures of both."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ from . import pairs, plots
 
 
 class Written(NamedTuple):
-    """What a model wrote for one source, and what it looked at for each symbol."""
+    """Output of a model for one source, with attention weights for each token."""
 
     symbols: list[str]
-    weights: np.ndarray  # (symbols and the end, S)
+    weights: np.ndarray  # (tokens and the end token, S)
 
 
 def write(translator, params, sources, *, beam_size=1, penalty=0.0, batch_size=100):
-    """The model's own targets for sources of symbols, as a list of :class:`Written`."""
+    """Generate targets from source tokens, as a list of :class:`Written`."""
     model, symbols = translator.model, translator.target.symbols
     begin, end = symbols.index(pairs.BEGIN), symbols.index(pairs.END)
 
@@ -33,7 +33,7 @@ def write(translator, params, sources, *, beam_size=1, penalty=0.0, batch_size=1
         start = jnp.full((1, sources.shape[1]), begin)
         given = (model.decoder, params.decoder, start, translator.num_steps)
         if beam_size == 1:
-            key = jax.random.key(0)  # the most probable symbol needs no draw
+            key = jax.random.key(0)  # the most probable token needs no randomness
             _, tokens = decode.generate(*given, key=key, end=end, state=state)
         else:
             options = {"beam_size": beam_size, "length_penalty": penalty}
@@ -59,9 +59,9 @@ def write(translator, params, sources, *, beam_size=1, penalty=0.0, batch_size=1
 
 
 def known(written, source):
-    """The symbols; for one that is unknown stands what the decoder looked at most.
+    """Replace unknown tokens by the source tokens with the most attention.
 
-    What is written already does not stand a second time.
+    A source token that is already in the output is not copied again.
 
     References: Luong et al., Addressing the rare word problem in neural machine
     translation, 2015.
@@ -77,7 +77,7 @@ def known(written, source):
 
 
 def nearest(known, asked, **options):
-    """For each text the place of the most similar one known, by TF-IDF of n-grams."""
+    """Find the index of the most similar known text, by TF-IDF of n-grams."""
     vectorizer = TfidfVectorizer(**options)
     index = NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute")
     index.fit(vectorizer.fit_transform(known))
@@ -91,7 +91,7 @@ def plot_loss(path, history, unit):
     axis.semilogy(validation["step"], validation["loss"], "o-", label="validation")
     axis.set(xlabel="step", ylabel=f"loss, nats per {unit}")
     low, high = axis.get_ylim()
-    if high / low > 10:  # too many marks to name each
+    if high / low > 10:  # too many ticks to label each
         axis.yaxis.set_minor_locator(LogLocator(subs=(2, 5), numticks=20))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter("{x:g}")
@@ -101,9 +101,9 @@ def plot_loss(path, history, unit):
 
 
 def plot_attention(path, sources, written, *, count, widest):
-    """Maps of the first ``count`` sources of at most ``widest`` symbols, if there are.
+    """Plot attention maps of up to ``count`` sources of at most ``widest`` tokens.
 
-    Output down, source across. A word in brackets stands for one that is unknown.
+    Output down, source across. A word in brackets replaces an unknown token.
     """
     order = sorted(range(len(sources)), key=lambda i: max(len(sources[i]) - widest, 0))
     shown = [(sources[index], written[index]) for index in order[:count]]
@@ -111,7 +111,7 @@ def plot_attention(path, sources, written, *, count, widest):
     heights = [square * len(each.weights) for _, each in shown]
     columns = max(len(source) for source, _ in shown)
     words = max(len(symbol) for source, _ in shown for symbol in source) > 2
-    between = 1.4 if words else 0.5  # for names below, which are turned
+    between = 1.4 if words else 0.5  # space for rotated labels below
     figure, axes = plt.subplots(
         len(shown),
         1,

@@ -1,4 +1,4 @@
-"""Noise as an input: random numbers of training stand beside the inputs of a step."""
+"""Noise as an input: random numbers are concatenated to the inputs of a step."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,7 +12,7 @@ from .._typing import Array, Key, Params, Residual, Shape
 
 
 def training(cell: Cell) -> Cell:
-    """Return the cell that runs when noise is drawn."""
+    """Return the variant of a cell that takes noise, or the cell if it has none."""
     return cell if cell.noise is None else cell.noise.cell
 
 
@@ -43,7 +43,7 @@ def add_noise(
     draw: DrawFn,
     given: Callable[[Cell, Params, Array], Cell],
 ) -> Noise:
-    """Make the noise of a cell that draws more numbers than it does now.
+    """Make the ``noise`` of a cell that draws more numbers than it does now.
 
     Args:
         cell: cell to wrap, with or without noise of its own.

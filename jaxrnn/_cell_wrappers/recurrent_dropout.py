@@ -149,7 +149,7 @@ def candidate_dropout(cell: Cell, rate: float, *, variational: bool = False) -> 
 
 
 def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
-    """Give a cell another adjoint, and a step made of its ``forward``."""
+    """Replace the adjoint of a cell, and its step by ``adjoint.forward``."""
     return cell._replace(
         step=lambda params, state, a_x: adjoint.forward(params, state, a_x)[:2],
         adjoint=adjoint,
@@ -157,7 +157,7 @@ def _stepped_by(cell: Cell, adjoint: Adjoint) -> Cell:
 
 
 def _as_multiplied(residuals: Residual, scale: Array) -> Residual:
-    """Scale ``h_prev`` of the residuals, as the state was scaled in the products."""
+    """Multiply ``h_prev`` in the residuals by the dropout scale of the state."""
     if isinstance(residuals, NoisyResidual):
         return residuals._replace(cell=_as_multiplied(residuals.cell, scale))
     h_prev = jax.tree.map(lambda h: h * scale, residuals.h_prev)
@@ -172,7 +172,7 @@ def _dropping(
     *,
     size: Callable[[dict[str, int]], int],
 ) -> Cell:
-    """Make a cell that draws one mask, of the size of a field of its state."""
+    """Make a cell whose noise is a dropout mask of the size of a field of its state."""
     variational = check_bool("variational", variational)
 
     def mask_size(params):

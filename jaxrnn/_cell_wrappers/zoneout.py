@@ -88,7 +88,7 @@ def zoneout(cell: Cell, rate: float, *, cell_rate: float = 0.0) -> Cell:
 
 
 def _zoned_out(cell: Cell, kept: Kept) -> Cell:
-    """Mix new and old states: ``kept`` is the share of the new one."""
+    """Make a cell that mixes old and new states; ``kept`` is the share of the new."""
     stay = {field: 1 - share for field, share in kept.items()}
 
     def mix(state: State, new: State, y: Array) -> tuple[State, Array]:
@@ -158,8 +158,8 @@ def _check_fields(cell: Cell, rates: dict[str, float]) -> None:
     # the same draw.
     if "c" in rates and set(fields) - {"h", "c"}:
         raise ValueError(
-            "cell_rate must be 0 for a state with fields besides h and c, got "
-            f"{', '.join(sorted(fields))}"
+            f"cell_rate must be 0 if the state has fields other than h and c, got "
+            f"cell_rate = {rates['c']} and fields {', '.join(sorted(fields))}"
         )
     if fields["h"].shape != (*cell.spatial_shape, cell.output_size):
         raise ValueError(

@@ -17,7 +17,7 @@ from ..initializers import Initializer, drawn, per_gate
 def checked_init(
     key: Key, input_size: int, dtype: DTypeLike | None
 ) -> tuple[Key, int, Any]:
-    """Check the three arguments of ``init``; return them, None as the default dtype."""
+    """Check and return the arguments of ``init``; dtype None becomes the default."""
     return (
         check_key("key", key),
         check_size("input_size", input_size),

@@ -119,7 +119,7 @@ def layer_norm_lstm_project(params: LayerNormLSTMParams, xs: Array) -> Array:
 
 
 def _squashed(params: LayerNormLSTMParams, c: Array) -> tuple[Array, Normalized]:
-    """``m = tanh(k_c * N(c) + b_c)``, and ``N(c)``."""
+    """Return ``tanh(k_c * N(c) + b_c)`` and the normalised cell state ``N(c)``."""
     n_c = normalized(c)
     return jnp.tanh(add_bias(scaled(n_c.values, params.k_c), params.b_c)), n_c
 

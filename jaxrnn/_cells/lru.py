@@ -65,7 +65,7 @@ class LRUResidual(NamedTuple):
 
 @known
 def fan_in_normal(key: Key, shape: Shape, dtype: DTypeLike) -> Array:
-    """Normal numbers of variance ``1 / (2 I)`` for the real and the imaginary part."""
+    """Draw real numbers from a normal distribution of variance ``1 / (2 I)``."""
     scale = jnp.asarray(1 / math.sqrt(2 * shape[0]), dtype)
     return jax.random.normal(key, shape, dtype) * scale
 
@@ -113,7 +113,7 @@ def lru_project(params: LRUParams, xs: Array) -> Array:
 
 
 def _rotation(params: LRUParams, rank: int) -> tuple[Array, Array]:
-    """Return ``p`` and ``q (H,)``, with axes of size 1 in front up to ``rank``."""
+    """Return the decay, real part ``p``, imaginary part ``q``, with ``rank`` axes."""
     dtype = accumulation_dtype(params.nu.dtype)
     nu, theta = (of_rank(rank, each) for each in (params.nu, params.theta))
     m = jnp.exp(-jnp.exp(nu.astype(dtype)))

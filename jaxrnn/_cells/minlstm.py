@@ -95,7 +95,7 @@ def minlstm_initial_state(params: MinLSTMParams, batch_shape: Shape = ()) -> Arr
 def _gates(
     params: MinLSTMParams, xs: Array, activation: Activation
 ) -> tuple[Array, Array, Array, Array]:
-    """``a``, ``k``, ``1 - k`` and ``n``."""
+    """Compute pre-activations, decay ``k``, input share ``1 - k``, candidate ``n``."""
     a = add_bias(project_inputs(params, xs), params.b)
     a_i, a_f, a_n = jnp.split(a, NUM_GATES, axis=-1)
     # With s(a) = 1 / (1 + exp(-a)), k and 1 - k are shares of a sum of exponentials. In
@@ -109,7 +109,7 @@ def _gates(
 def minlstm_project(
     params: MinLSTMParams, xs: Array, *, activation: Activation = identity
 ) -> Array:
-    """``k`` and ``u`` side by side, shape ``(..., 2H)``."""
+    """Compute decay ``k`` and drive ``u``, concatenated to ``(..., 2H)``."""
     _, k, rest, n = _gates(params, xs, activation)
     return jnp.concatenate([k, rest * n], axis=-1)
 

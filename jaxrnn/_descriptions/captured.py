@@ -35,7 +35,7 @@ def holds_tracer(value: Any) -> bool:
 
 
 def held_values(value: Any) -> tuple[Hashable, ...] | None:
-    """Return what functions hold, as a key that is equal while all of it is the same.
+    """Make a key of the values that functions capture, for caches of programs.
 
     Args:
         value: a function, a cell or layer, or a tuple of these.
@@ -60,7 +60,7 @@ def held_values(value: Any) -> tuple[Hashable, ...] | None:
 
 
 class _Same:
-    """Key that equals another one if both hold the same object."""
+    """Key that compares and hashes by the identity of its object."""
 
     def __init__(self, value: Any):
         self.value = value
@@ -73,7 +73,7 @@ class _Same:
 
 
 def _held(value: Any, seen: set[int]) -> Iterator[Any]:
-    """Yield the values behind functions and in containers, each object once."""
+    """Yield, recursively, the values that functions and containers refer to."""
     if isinstance(value, _CONSTANTS):
         yield value
         return

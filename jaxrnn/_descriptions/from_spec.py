@@ -73,7 +73,9 @@ def _made(part: Any) -> Any:
     if "function" in part:
         return _found(FUNCTIONS, "function", part["function"])
     if "unnamed" in part:
-        raise ValueError(f"spec must name every part, got {part['unnamed']}")
+        raise ValueError(
+            f"spec must have only parts that a file can name, got {part['unnamed']}"
+        )
     name: Any = part.get("factory")
     _found(FACTORIES, "factory", name)
     arguments = part.get("arguments")
@@ -84,7 +86,8 @@ def _made(part: Any) -> Any:
     unknown = arguments.keys() - SIGNATURES[name].parameters.keys()
     if unknown:
         raise ValueError(
-            f"spec must have arguments of {name} of this version, got {sorted(unknown)}"
+            f"spec must have only arguments that {name} takes in this version of "
+            f"jaxrnn, got {sorted(unknown)}"
         )
     return Spec(name, tuple((k, _made(v)) for k, v in arguments.items())).build()
 

@@ -91,8 +91,8 @@ class Spec(NamedTuple):
         if unnamed is not None:
             where, name = unnamed
             raise TypeError(
-                f"{where} must be something that a file can name to be written, as "
-                f"jax.numpy.tanh or a cell of jaxrnn is, got {name}"
+                f"{where} must be a value that can be written to a file, such as "
+                f"jax.numpy.tanh or a cell of jaxrnn, got {name}"
             )
         return json.dumps(description, **options)
 

@@ -6,7 +6,7 @@ _ENDINGS = ("Params", "State", "Memory", "Carry", "Hypotheses", "NormStatistics"
 
 
 def data_types() -> dict[str, type]:
-    """Find every such type of this library.
+    """Return the types of parameters and states of this library by name.
 
     A name has no module, so that a type may move and old files remain readable. The
     name of another type of the library, and of any other library, is not in the result:

@@ -44,7 +44,7 @@ def scan_by_lag(
     inputs: Inputs,
     cotangents: tuple[ArrayLike, State | None],
 ) -> tuple[Params, State, Any]:
-    """Go backward in time with one cotangent of the state for each lag.
+    """Run the backward pass with a separate cotangent of the state for each lag.
 
     Args:
         run, params, inputs: those of the unroll.

@@ -41,7 +41,7 @@ def transition(
 def entering_states(
     run: Run, params: Params, inputs: Inputs
 ) -> tuple[State, State, Array]:
-    """Return the states ``(T, *B, ...)`` before each step, the last one and the ys."""
+    """Run over time; return the state before each step, the last state and the ys."""
 
     def step(state, at_step):
         new_state, y = transition(run.cell, params, state, at_step)

@@ -24,8 +24,8 @@ def _check_input_size(input_size: int, layer: Layer) -> int:
     size = check_size("input_size", input_size)
     if size != layer.output_size:
         raise ValueError(
-            "input_size must be the layer's output size where the inputs are added to "
-            f"the outputs, {layer.output_size}, got {size}"
+            f"input_size must be the output size {layer.output_size} of the layer, as "
+            f"inputs and outputs are combined, got {size}"
         )
     return size
 

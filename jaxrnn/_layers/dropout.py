@@ -90,8 +90,8 @@ def dropout(
             xs = jnp.asarray(xs)
             if not jnp.issubdtype(xs.dtype, jnp.floating):
                 raise TypeError(
-                    f"xs must be floating to be dropped, got dtype {xs.dtype.name}: "
-                    "wrap the embedding with rate instead"
+                    f"xs must be floating for input_rate, got dtype {xs.dtype.name}: "
+                    "to drop features of tokens, wrap the embedding with rate"
                 )
             xs = _drop(key_in, xs, input_rate, time)
         state, ys = layer.apply(
@@ -146,8 +146,8 @@ def weight_drop(
         chosen = [leaf_name(path) in fields for path, _ in leaves]
         if not any(chosen):
             raise ValueError(
-                f"names must have the name of a parameter, got {fields} for parameters "
-                f"{sorted({str(leaf_name(path)) for path, _ in leaves})}"
+                "names must be names of parameters of the layer, which has "
+                f"{sorted({str(leaf_name(path)) for path, _ in leaves})}, got {fields}"
             )
         keys = jax.random.split(key, len(leaves))
         return structure.unflatten(

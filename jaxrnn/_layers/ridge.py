@@ -79,7 +79,7 @@ def ridge_readout(
 
 
 def _centred(values: Array, counted: Array) -> tuple[Array, Array]:
-    """Subtract the mean of the counted rows ``(N, F)``; return both."""
+    """Subtract the mean of the counted rows; return centred rows and mean."""
     values = jnp.where(counted[..., None], values, 0).reshape(-1, values.shape[-1])
     counted = counted.reshape(-1, 1)
     mean = values.sum(axis=0) / jnp.maximum(counted.sum(), 1).astype(values.dtype)

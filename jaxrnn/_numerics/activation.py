@@ -46,7 +46,7 @@ def _derivative(activation: Activation) -> Callable[[Array], Array] | None:
 
 
 def kept_of(activation: Activation, a: Array) -> Array | None:
-    """Return ``a`` if the backward pass needs it, None if a formula is known."""
+    """Return ``a``, or None if ``h`` alone gives the derivative of the activation."""
     return a if _derivative(activation) is None else None
 
 

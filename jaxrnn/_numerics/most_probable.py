@@ -14,6 +14,6 @@ def most_probable(logits: Array) -> Array:
 
 
 def none_of_nan(logits: Array, symbols: Array) -> Array:
-    """Replace tokens that were drawn from logits with a NaN by ``NONE``."""
+    """Set tokens to ``NONE`` where their logits contain a NaN."""
     is_nan = jnp.isnan(logits).any(axis=-1)
     return jnp.where(is_nan, jnp.full_like(symbols, NONE), symbols)

@@ -16,7 +16,7 @@ from .._typing import Array
 
 
 def is_placed(tree: Any) -> bool:
-    """Test whether an array of ``tree`` has such a type."""
+    """Test whether the type of an array in ``tree`` says how it is sharded."""
     for leaf in jax.tree.leaves(tree):
         sharding = jax.typeof(leaf).sharding
         if any(axis is not None for axis in sharding.spec):
@@ -47,7 +47,7 @@ def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
         return tree
 
     def present(leaf: Array) -> Array:
-        """Return some bool ``(*B)`` that has the sharding of the leaf."""
+        """Reduce a leaf to a bool ``(*B)`` that has its sharding."""
         return leaf.astype(bool).any((0, *range(1 + num_batch_axes, leaf.ndim)))
 
     placed = [present(leaf) for leaf in jax.tree.leaves(sequences)]

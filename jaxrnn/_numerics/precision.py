@@ -22,14 +22,14 @@ Product: TypeAlias = Callable[[Array, Array], Array]
 
 
 def accumulation_dtype(dtype: DTypeLike) -> Any:
-    """Float32 for 16-bit floats, otherwise ``dtype``."""
+    """Return float32 for floats of fewer than 32 bits, otherwise ``dtype``."""
     dtype = jnp.dtype(dtype)
     narrow_float = jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
     return jnp.dtype(jnp.float32) if narrow_float else dtype
 
 
 def dot(x: Array, w: Array) -> Array:
-    """Multiply ``x (..., I) @ w (I, A)`` in w's dtype, with sums in the wider one."""
+    """Compute ``x (..., I) @ w (I, A)`` in w's dtype, with sums in at least float32."""
     contract = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(
         x.astype(w.dtype),
@@ -40,7 +40,7 @@ def dot(x: Array, w: Array) -> Array:
 
 
 def dot_in_loop(x: Array, w: Array) -> Array:
-    """Multiply like :func:`dot`, by a matrix that a loop may prepare once."""
+    """Compute :func:`dot`; on a CPU with a padded copy of a large ``w``."""
     extra = columns_to_add(math.prod(x.shape[:-1]), w)
     if not extra:
         return dot(x, w)

@@ -1,4 +1,4 @@
-"""Measures that make matrix products in a loop faster on CPUs."""
+"""Faster matrix products in loops on CPUs: padded and transposed copies of weights."""
 
 import jax
 import jax.numpy as jnp

@@ -46,7 +46,7 @@ def begin(
     resets: ArrayLike | None,
     reverse: bool,
 ) -> tuple[Run, Params, Inputs]:
-    """Check the arguments of an unroll and give each its final form.
+    """Check the arguments of an unroll, derive weights, and pack the arrays.
 
     Weights that a cell derives from its parameters are derived here, before the loop.
     So the parameters returned belong to the cell of the run.
@@ -68,7 +68,7 @@ def prepare(
     resets: ArrayLike | None,
     reverse: bool,
 ) -> tuple[Run, Inputs]:
-    """:func:`begin` for callers that differentiate by the parameters as they are."""
+    """Do what :func:`begin` does, but leave derived weights uncomputed."""
     check_cell("cell", cell)
     check_cell_params(cell, params)
     inputs = _inputs(cell, params, xs, state, mask, resets, reverse)

@@ -96,14 +96,14 @@ def unroll_associative(
 
 
 def _as_multiplied(state: Array, dtype: Any) -> Array:
-    """Return a state in the dtype of its coefficients; see :class:`CoefficientsFn`."""
+    """Join the halves of a state to complex numbers if ``dtype`` is complex."""
     if not jnp.issubdtype(dtype, jnp.complexfloating):
         return state
     return lax.complex(*jnp.split(state, 2, axis=-1))
 
 
 def _as_stored(states: Array, dtype: Any) -> Array:
-    """The inverse of :func:`_as_multiplied`."""
+    """Split complex states into real and imaginary halves; cast to ``dtype``."""
     if jnp.issubdtype(states.dtype, jnp.complexfloating):
         states = jnp.concatenate([states.real, states.imag], axis=-1)
     return states.astype(dtype)

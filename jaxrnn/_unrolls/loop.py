@@ -19,7 +19,7 @@ class Saved(NamedTuple):
 
 
 class Loop(Protocol):
-    """A way to run over time by an adjoint, written for speed.
+    """Fast forward and backward passes over time, built on the adjoint of a cell.
 
     It need not be differentiable: JAX differentiates :mod:`jaxrnn._unrolls.reference`
     in its place. A loop is static under ``jax.jit``, so it has a hash, and equals

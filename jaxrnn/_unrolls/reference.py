@@ -1,4 +1,4 @@
-"""The two passes as one scan each: plain, and differentiable again.
+"""Forward and backward pass as plain scans, which JAX can differentiate.
 
 The loops of :mod:`jaxrnn._unrolls.chunks` write in place, which JAX cannot
 differentiate cheaply. Where JAX asks for a derivative of theirs, it gets the derivative

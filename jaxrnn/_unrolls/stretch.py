@@ -96,7 +96,7 @@ def _map_parts(fn: Callable[[Part], Any], parts: Any) -> Any:
 
 
 def _only_wanted(arrays: Any, results: Any) -> Any:
-    """Drop the results for which there is no array."""
+    """Replace results by None where ``arrays`` is None: nothing stores them."""
     return jax.tree.map(
         lambda array, result: None if array is None else result,
         arrays,

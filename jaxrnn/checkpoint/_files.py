@@ -16,7 +16,7 @@ except ImportError:  # Windows, where a file that is open cannot be deleted
 
 
 def write_whole(path: str | os.PathLike[str], contents: bytes) -> None:
-    """Write a file beside its place, then move it there.
+    """Write a file atomically: to a temporary file beside it, which is then renamed.
 
     An earlier file stays whole until the new one is. A process that is killed while it
     writes leaves its part of a file behind, which the next call for the same path

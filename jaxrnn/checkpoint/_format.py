@@ -45,7 +45,7 @@ def write_tree(path: Any, content: str, tree: Any, metadata: dict[str, str]) -> 
         name = jax.tree_util.keystr(where)
         if name in encoded:
             raise ValueError(
-                f"{content} must have a path of its own for each leaf, got {name} twice"
+                f"{content} must have a different path for each leaf, got {name} twice"
             )
         encoded[name] = encode(f"{content}{name}", leaf)
     kinds = {name: each.kind for name, each in encoded.items() if each.kind != ARRAY}
@@ -128,7 +128,7 @@ def read_tree(path: Any, content: str, like: Any, description: Any = None) -> An
     surplus = arrays.keys() - set(names)
     if surplus:
         raise ValueError(
-            f"{path} must hold {_names(names)}, got also {_names(surplus)}"
+            f"{path} must hold only {_names(names)}, got {_names(surplus)} too"
         )
     return jax.tree.unflatten(treedef, decoded)
 
@@ -152,13 +152,13 @@ def _check_model(path: Any, metadata: dict[str, str], description: Any) -> None:
 
 
 def _check_types(path: Any, metadata: dict[str, str], like: Any) -> None:
-    """Check the types of the parameters, which equal names and shapes do not tell."""
+    """Check that the file has parameters of the same types as ``like``."""
     found = json.loads(metadata.get(_TYPES, "{}"))
     for where, name in types_of(like).items():
         if found.get(where, name) != name:
             raise ValueError(
-                f"{path} is of another model: its parameters{where} are "
-                f"{found[where]}, those here {name}"
+                f"{path} is of another model: its params{where} have type "
+                f"{found[where]}, expected {name}"
             )
 
 

@@ -101,7 +101,7 @@ def decode(like: Any, array: np.ndarray, kind: str) -> Any:
 
 
 def _jax_has(dtype: np.dtype) -> bool:
-    """Test whether arrays of JAX can have a dtype, as 64 bits are set."""
+    """Test whether JAX keeps a dtype under the current ``jax_enable_x64``."""
     try:
         return jax.dtypes.canonicalize_dtype(dtype) == dtype
     except TypeError:

@@ -26,8 +26,8 @@ def to_json(name: str, tree: Any) -> Any:
     if kind is None:
         if isinstance(tree, tuple | list | dict):
             raise TypeError(
-                f"{name} must be made of dicts with strings as keys, lists, tuples and "
-                f"parameters of jaxrnn to be written with its model, got "
+                f"{name} must consist of lists, tuples, dicts with strings as keys and "
+                "types of parameters of jaxrnn to be saved with its model, got "
                 f"{type(tree).__name__}"
             )
         return _LEAF
@@ -94,7 +94,7 @@ def _name_of_type(tree: Any) -> str | None:
 
 
 def _parts(tree: Any) -> Iterator[tuple[Any, tuple[str, Any]]]:
-    """The parts of a node: key, and pair of the path within it and the part."""
+    """Yield ``(key, (path, child))`` for each child of a pytree node."""
     if hasattr(tree, "_fields"):
         yield from ((f, (f".{f}", getattr(tree, f))) for f in tree._fields)
     elif isinstance(tree, dict):

@@ -29,7 +29,7 @@ class LeafError(NamedTuple):
         return self.relative <= self.tolerance
 
     def __str__(self) -> str:
-        """One sentence."""
+        """Describe the error in one sentence."""
         where = f"{self.leaf}{list(self.index)}" if self.index else self.leaf
         options = f" ({self.options})" if self.options else ""
         return (

@@ -225,7 +225,7 @@ def dropout_against_vjp(problem: Problem) -> Iterator[Comparison]:
     """With dropout in the step, both halves of the adjoint are its transpose."""
     for name, wrapped in _dropped_inside(problem.cell).items():
         assert wrapped.noise is not None
-        steps = batch_shape(problem.cell, problem.xs)
+        steps = problem.xs.shape[:-1]
         drawn = wrapped.noise.draw(jax.random.key(0), problem.params, steps)
         xs = jnp.concatenate([problem.xs, drawn.astype(problem.xs.dtype)], axis=-1)
         # jax.vjp would also give the noise a gradient, which the adjoint leaves out.

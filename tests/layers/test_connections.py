@@ -31,7 +31,8 @@ def test_highway_is_a_gate_between_inputs_and_outputs():
 @pytest.mark.parametrize("wrap", [jaxrnn.residual, jaxrnn.highway])
 def test_sizes_that_cannot_be_added_are_named(wrap):
     model = wrap(jaxrnn.layer(jaxrnn.gru(I + 1)))
-    with pytest.raises(ValueError, match=rf"input_size must be .*{I + 1}, got {I}"):
+    message = rf"input_size must be the output size {I + 1} of .*, got {I}"
+    with pytest.raises(ValueError, match=message):
         model.init(jax.random.key(0), I)
     with pytest.raises(TypeError, match="layer must be a Layer, got Cell"):
         wrap(jaxrnn.gru(I))

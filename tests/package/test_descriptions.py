@@ -109,7 +109,9 @@ def test_a_pickled_layer_computes_the_same():
 
 def test_a_description_in_json_names_every_part():
     layer = jaxrnn.layer(jaxrnn.elman(5, activation=twice))
-    with pytest.raises(TypeError, match=r"^cell.activation must be something that a"):
+    with pytest.raises(
+        TypeError, match=r"^cell.activation must be a value that can be written"
+    ):
         layer.spec.to_json()
 
 
@@ -128,7 +130,7 @@ def test_a_cell_made_by_hand_has_no_description():
     assert repr(cell).startswith("Cell(init=functools.partial")
     layer = jaxrnn.layer(cell)
     assert layer == jaxrnn.layer(cell)
-    with pytest.raises(TypeError, match=r"^cell must be something that a file can"):
+    with pytest.raises(TypeError, match=r"^cell must be a value that can be written"):
         layer.spec.to_json()
     assert pickle.loads(pickle.dumps(jaxrnn.Cell(*cell))).step.func is cell.step.func
 
@@ -199,13 +201,13 @@ def test_a_new_initialiser_keeps_the_adjoint():
         ('{"factory": "jaxrnn.gru"}', "spec must have the arguments of jaxrnn.gru"),
         (
             '{"factory": "jaxrnn.gru", "arguments": {"size": 3}}',
-            r"spec must have arguments of jaxrnn.gru of this version, got \['size'\]",
+            r"spec must have only arguments that jaxrnn.gru takes .*, got \['size'\]",
         ),
         (
             '{"function": "jax.numpy.load"}',
             "spec must name a function that this",
         ),
-        ('{"unnamed": "f"}', "spec must name every part, got f"),
+        ('{"unnamed": "f"}', "spec must have only parts that a file can name, got f"),
     ],
 )
 def test_a_description_of_something_else_is_refused(spec, message):

@@ -85,7 +85,7 @@ def test_dtypes_and_numbers_come_back(tmp_path):
 
 def test_a_function_of_the_user_is_refused(tmp_path):
     model = jaxrnn.layer(jaxrnn.elman(5, activation=lambda x: x))
-    message = r"cell\.activation must be something that a file can name"
+    message = r"cell\.activation must be a value that can be written to a file"
     with pytest.raises(TypeError, match=message):
         checkpoint.save_model(tmp_path / "model", model, drawn(model, 2))
     assert not list(tmp_path.iterdir())

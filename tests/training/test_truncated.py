@@ -231,7 +231,7 @@ stream_of = functools.partial(
             ValueError,
             r"targets must have 60 steps, as xs has, got shape \(59, 2\)",
         ),
-        (lambda: start(3), ValueError, "k2 must be at least the steps of a window, 4"),
+        (lambda: start(3), ValueError, "k2 must be at least k1 = 4"),
         (lambda: start(4.5), TypeError, "k2 must be an int"),
         (
             lambda: truncated.make_update(jaxrnn.lstm(3), loss_fn, optimizer),
@@ -256,5 +256,7 @@ def test_update_names_a_window_that_does_not_fit():
     first = next(windows())
     with pytest.raises(ValueError, match=r"window.resets must have shape \(k1, \*B\)"):
         update(start(6), first._replace(resets=first.resets[:2]))
-    with pytest.raises(ValueError, match=r"window.xs must have the shape \(3, 2\)"):
+    with pytest.raises(
+        ValueError, match=r"window.xs must have shape \(k1, \*\(3, 2\)\)"
+    ):
         update(start(6), first._replace(xs=first.xs[..., :1]))
