@@ -2,9 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from .._typing import Array
+from .placement import sharded_first
 from .precision import accumulation_dtype
 
 SPACE = "xyz"
@@ -18,11 +20,15 @@ def _numbers(num_axes: int) -> tuple[str, str, str]:
 def convolve(x: Array, w: Array) -> Array:
     """Convolve ``x (..., *S, C)`` with ``w (*K, C, O)``, padded with zeros to ``S``.
 
-    Operands in the dtype of ``w``, sums in the wider one.
+    ``x`` is cast to the dtype of ``w``; sums are in at least float32.
     """
     space = w.ndim - 2
-    rows = x.astype(w.dtype).reshape(-1, *x.shape[-space - 1 :])
-    made = lax.conv_general_dilated(
+    leading = x.ndim - space - 1
+    # On a mesh with explicit axes JAX merges axes only if the sharded one is first.
+    order = sharded_first(x, leading)
+    moved = x.astype(w.dtype).transpose(*order, *range(leading, x.ndim))
+    rows = moved.reshape(-1, *x.shape[leading:])
+    convolved = lax.conv_general_dilated(
         rows,
         w,
         (1,) * space,
@@ -30,13 +36,14 @@ def convolve(x: Array, w: Array) -> Array:
         dimension_numbers=_numbers(space),
         preferred_element_type=accumulation_dtype(w.dtype),
     )
-    return made.reshape(*x.shape[:-1], w.shape[-1])
+    convolved = convolved.reshape(*moved.shape[:-1], w.shape[-1])
+    return convolved.transpose(*np.argsort(order), *range(leading, x.ndim))
 
 
 def convolve_transposed(da: Array, w: Array) -> Array:
     """Pull a cotangent ``(..., *S, O)`` back through :func:`convolve`.
 
-    The convolution with the kernel turned around, and its channels exchanged.
+    It is the convolution with the flipped kernel, whose channel axes are swapped.
     """
     axes = tuple(range(w.ndim - 2))
     return convolve(da, jnp.flip(w, axes).swapaxes(-1, -2))
@@ -45,7 +52,7 @@ def convolve_transposed(da: Array, w: Array) -> Array:
 def kernel_sum(xs: Array, das: Array, like: Array) -> Array:
     """Sum the gradient of a kernel ``like`` over all leading axes and positions."""
     wide = like.astype(accumulation_dtype(like.dtype))
-    # A convolution is linear in its kernel: nothing of the values is used here.
+    # A convolution is linear in its kernel, so its transpose needs no values of one.
     xs, das = xs.astype(wide.dtype), das.astype(wide.dtype)
     transposed = jax.linear_transpose(lambda w: convolve(xs, w), wide)
     return transposed(das)[0].astype(like.dtype)

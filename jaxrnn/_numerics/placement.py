@@ -35,6 +35,12 @@ def placement_of(array: Array, more_axes: int) -> jax.sharding.NamedSharding | N
     return jax.sharding.NamedSharding(sharding.mesh, spec)
 
 
+def sharded_first(array: Array, num_axes: int) -> list[int]:
+    """Order the first ``num_axes`` axes of an array: explicitly sharded ones first."""
+    spec = jax.typeof(array).sharding.spec
+    return sorted(range(num_axes), key=lambda axis: spec[axis] is None)
+
+
 def placed_like(tree: Any, sequences: Any, num_batch_axes: int) -> Any:
     """Give leaves ``(*B, ...)`` the sharding of sequences ``(T, *B, ...)``.
 

@@ -42,8 +42,6 @@ def main(names):
         axis = types.Auto if kind == "shard_map" else types.Explicit
         mesh = jax.make_mesh((2,), ("data",), axis_types=(axis,))
         for name in names:
-            if kind == "explicit" and name.startswith("conv"):
-                continue  # a convolution merges axes, and JAX refuses a placed one
             layer, of_tokens = MODELS[name]
             init = jax.jit(layer.init, static_argnums=(1, 2))
             params = init(jax.random.key(0), VOCAB if of_tokens else I, jnp.float64)

@@ -13,7 +13,7 @@ SCRIPT = pathlib.Path(__file__).parent / "sharded.py"
 @pytest.mark.parametrize(
     "names",
     [
-        pytest.param(["model"], id="some"),
+        pytest.param(["model", "conv-gru-2d"], id="some"),
         pytest.param([], id="all", marks=pytest.mark.slow),
     ],
 )
