@@ -71,7 +71,7 @@ the same weights for all.
 
 LONG = """\
 Training a single sequence with {size} units over many steps, with the gradients of
-parameters and inputs: the time of `unroll_bptt`, divided by that of
+parameters and inputs: the ratio of the times of `unroll_bptt` and
 `unroll_associative`. Above 1 the parallel scan is faster. Layers use the loop unless
 told otherwise.
 """

@@ -192,7 +192,7 @@ def main():
         errors.append(largest(by_bptt, cell, jnp.float32))
         row = ["" if error is None else f"{error:.0e}" for error in errors]
         print(f"| {name} | {' | '.join(row)} |", flush=True)
-        jax.clear_caches()  # a process can hold only so many compiled programs
+        jax.clear_caches()  # a process can hold a limited number of programs
 
 
 if __name__ == "__main__":

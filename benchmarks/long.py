@@ -5,7 +5,7 @@
 A training step (gradients of parameters, inputs and initial state) of an LSTM with one
 batch entry, 16 inputs and 64 units, in float32; for comparison ``unroll_bptt`` and
 ``jax.grad`` of ``unroll``, as far as they go. Time is per step of the sequence; memory
-is that of the compiled program. ``--check`` also compares the gradients in float64.
+is what the compiled program needs. ``--check`` also compares the gradients in float64.
 """
 
 import argparse

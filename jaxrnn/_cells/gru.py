@@ -276,7 +276,7 @@ def gru(
         ValueError: ``hidden_size`` is below 1.
         TypeError: ``hidden_size`` is not an int.
 
-    Gates and biases are those of ``torch.nn.GRU``, with transposed weights. Differs
+    Gates and biases are as in ``torch.nn.GRU``, with transposed weights. Differs
     from Keras in the order of the gates (z, r, n there) and, without ``reset_after``,
     in keeping ``b_h``. Differs from Haiku in that z keeps the old state, not the new
     one.
