@@ -37,7 +37,7 @@ writes it from the docstrings and the measurements of `python benchmarks/cells.p
 All cells fulfil the contract of [design.md](design.md): masks, resets, both
 directions, streaming, any batch dimensions, 16-bit parameters, and a backward pass
 derived by hand that is checked against `jax.grad` and finite differences.
-[new_cell.md](new_cell.md) shows how to write a cell of your own that does.
+[extending/cell.md](extending/cell.md) shows how to write a cell of your own that does.
 
 Use a cell in `jaxrnn.layer(cell)`, or with an unroll: `jaxrnn.unroll`, which JAX
 differentiates; `unroll_bptt`, which trains faster; `unroll_chunked`, for sequences

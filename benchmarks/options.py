@@ -1,4 +1,4 @@
-"""Measure the memory and time of the options in docs/options.md.
+"""Measure the memory and time of the options in docs/guides/options.md.
 
     python benchmarks/options.py
 

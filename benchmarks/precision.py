@@ -1,4 +1,4 @@
-"""Measure how rounding affects outputs and gradients over time: docs/precision.md.
+"""Measure how rounding affects outputs and gradients over time: docs/theory/precision.md.
 
     python benchmarks/precision.py --write
 
@@ -40,7 +40,7 @@ CELLS = {
 DTYPES = ("float32", "bfloat16", "float16")
 # Settings for products of float32 operands, beside "highest".
 SETTINGS = ("high", "default", "tensorfloat32", "bfloat16", "BF16_BF16_F32")
-DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "precision.md"
+DOCUMENT = pathlib.Path(__file__).parent.parent / "docs" / "theory" / "precision.md"
 
 
 def numbers(cell, num_steps):

@@ -4,7 +4,7 @@
     python examples/bptt_by_hand.py --output softmax    # or identity
 
 The network comes from a NumPy listing in course notes: three inputs, two hidden units,
-two outputs, five steps. listing.py corrects its two errors, which docs/audit.md
+two outputs, five steps. listing.py corrects its two errors, which docs/theory/audit.md
 describes, and the gradient is compared with jaxrnn.bptt and jax.grad. Then the gradient
 of the loss at the third step is split into one term for each earlier step. There is no
 data set: --seed draws weights, inputs and targets. unfolded.png shows the network

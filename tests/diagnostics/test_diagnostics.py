@@ -13,7 +13,7 @@ from cases import B, H, T, assert_close, problem
 import jaxrnn
 from jaxrnn import diagnostics
 
-DOCUMENT = "docs/vanishing_gradients.md"
+DOCUMENT = "docs/theory/vanishing_gradients.md"
 
 
 def every_diagnostic(cell, params, xs, dys, state, mask):

@@ -18,7 +18,7 @@ def code_blocks(document):
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", pytest.param("docs/new_cell.md", marks=pytest.mark.slow)],
+    ["README.md", pytest.param("docs/extending/cell.md", marks=pytest.mark.slow)],
 )
 def test_code_in_documents_runs(document):
     blocks = code_blocks(document)
@@ -47,7 +47,7 @@ def formulas(document):
             yield pytest.param(file, code[1], id=code[1])
 
 
-@pytest.mark.parametrize(("file", "code"), list(formulas("docs/bptt.md")))
+@pytest.mark.parametrize(("file", "code"), list(formulas("docs/theory/bptt.md")))
 def test_each_formula_stands_beside_its_line(file, code):
     source = " ".join((ROOT / file).read_text().split())
     # The formatter may break a line.
@@ -56,7 +56,7 @@ def test_each_formula_stands_beside_its_line(file, code):
 
 
 def test_there_are_formulas():
-    assert len(list(formulas("docs/bptt.md"))) > 50
+    assert len(list(formulas("docs/theory/bptt.md"))) > 50
 
 
 def test_the_page_of_cells_is_current_and_has_them_all():

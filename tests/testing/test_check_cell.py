@@ -48,7 +48,7 @@ def test_a_learned_initial_state_passes():
 
 
 def test_a_parameter_outside_the_pre_activation_passes():
-    """A learned rate, as docs/new_cell.md tells how to."""
+    """A learned rate, as docs/extending/cell.md tells how to."""
     own = jaxrnn.elman(H)
 
     def project(params, xs):
