@@ -9,7 +9,8 @@ diagonal, each column of a parameter matters to one unit only, and the product i
 elementwise.
 """
 
-from typing import NamedTuple, Protocol
+import functools
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from .._base import Cell, InitialStateFn
+from .._descriptions.captured import held_values, holds_tracer
 from .._numerics.precision import widen
 from .._params import input_size_of
 from .._typing import Array, Params, Shape, State
@@ -249,10 +251,9 @@ def influence_for(cell: Cell, params: Params, influence: Influence) -> Influence
     if influence is not diagonal_influence:
         return influence
     state = jax.eval_shape(cell.initial_state, params)
-    with jax.ensure_compile_time_eval():
-        for parts, found in ((1, diagonal_influence), (2, _of_pairs)):
-            if not _misfit(state, parts, params) and _is_diagonal(cell, params, parts):
-                return found
+    for parts, found in ((1, diagonal_influence), (2, _of_pairs)):
+        if not _misfit(state, parts, params) and _is_diagonal(cell, params, parts):
+            return found
     misfit = _misfit(state, 1, params)
     if misfit:
         raise ValueError(misfit)
@@ -268,6 +269,17 @@ def _is_diagonal(cell: Cell, params: Params, parts: int) -> bool:
     Of a diagonal Jacobian J, the product J v is ``(J^T 1) v``, entry by entry. With v
     drawn at random, no other matrix passes.
     """
+    size = input_size_of(cell, params)
+    if size is None or holds_tracer(cell):
+        return True  # there is no way to look
+    held = held_values(cell)
+    if held is None:  # it may change until the next call
+        return _is_diagonal_at_random.__wrapped__(held, cell, size, parts)
+    return _is_diagonal_at_random(held, cell, size, parts)
+
+
+@functools.lru_cache(maxsize=256)
+def _is_diagonal_at_random(held: Any, cell: Cell, size: int, parts: int) -> bool:
     rng = np.random.default_rng(0)
 
     def like(tree):
@@ -275,35 +287,40 @@ def _is_diagonal(cell: Cell, params: Params, parts: int) -> bool:
             lambda x: jnp.asarray(rng.normal(size=x.shape), x.dtype), tree
         )
 
-    size = input_size_of(cell, params)
-    if size is None:
-        return True  # its init cannot be traced, so there is no way to look
-    # Near parameters that init draws: a step that takes a logarithm is defined there.
-    drawn = widen(cell.init(jax.random.key(0), size))
-    params = jax.tree.map(lambda p, noise: p + 0.1 * noise, drawn, like(drawn))
-    state = like(jax.eval_shape(cell.initial_state, params))
-    x = like(jax.ShapeDtypeStruct((size,), jax.tree.leaves(params)[0].dtype))
+    def agrees():
+        # Near parameters that init draws: a step that takes a logarithm is defined
+        # there.
+        drawn = widen(cell.init(jax.random.key(0), size))
+        params = jax.tree.map(lambda p, noise: p + 0.1 * noise, drawn, like(drawn))
+        state = like(jax.eval_shape(cell.initial_state, params))
+        x = like(jax.ShapeDtypeStruct((size,), jax.tree.leaves(params)[0].dtype))
 
-    def step(params, state):
-        return cell.step(params, state, cell.project(params, x))[0]
+        def step(params, state):
+            return cell.step(params, state, cell.project(params, x))[0]
 
-    new, pull = jax.vjp(step, params, state)
-    v = like(new)
-    _, pushed = jax.jvp(lambda s: step(params, s), (state,), (v,))
-    for k, found in enumerate(jnp.split(pushed, parts)):
-        dparams, row = pull(_part(k, new, parts))
-        pairs = zip(jnp.split(row, parts), jnp.split(v, parts), strict=True)
-        expected = sum((diagonal * part for diagonal, part in pairs), 0 * found)
-        if not _close(found, expected):
-            return False
-        weights = like(jax.ShapeDtypeStruct(found.shape, found.dtype))
-        weighted, _ = pull(_part(k, new, parts) * jnp.tile(weights, parts))
-        for leaf, other in zip(*map(jax.tree.leaves, (dparams, weighted)), strict=True):
-            if not _close(other, _columns(weights, leaf) * leaf):
-                return False
-    return True
+        new, pull = jax.vjp(step, params, state)
+        v = like(new)
+        _, pushed = jax.jvp(lambda s: step(params, s), (state,), (v,))
+        close = []
+        for k, found in enumerate(jnp.split(pushed, parts)):
+            dparams, row = pull(_part(k, new, parts))
+            pairs = zip(jnp.split(row, parts), jnp.split(v, parts), strict=True)
+            expected = sum((diagonal * part for diagonal, part in pairs), 0 * found)
+            close.append(_close(found, expected))
+            weights = like(jax.ShapeDtypeStruct(found.shape, found.dtype))
+            weighted, _ = pull(_part(k, new, parts) * jnp.tile(weights, parts))
+            close += [
+                _close(other, _columns(weights, leaf) * leaf)
+                for leaf, other in zip(
+                    *map(jax.tree.leaves, (dparams, weighted)), strict=True
+                )
+            ]
+        return jnp.stack(close).all()
+
+    # A compiled program runs now, even if an outer function is being traced.
+    return bool(jax.jit(agrees).lower().compile()())
 
 
-def _close(a: Array, b: Array) -> bool:
+def _close(a: Array, b: Array) -> Array:
     scale = jnp.abs(b).max(initial=1)
-    return bool((jnp.abs(a - b) <= 1e-4 * scale).all())
+    return (jnp.abs(a - b) <= 1e-4 * scale).all()

@@ -196,7 +196,7 @@ def bidirectional(
         )
 
     def initial_state(params, batch_shape=()):
-        params = entries("params", params, 2)
+        params = entries("params", params, 2, part="direction")
         return BidirectionalState(
             *(
                 each.initial_state(p, batch_shape)
@@ -205,8 +205,8 @@ def bidirectional(
         )
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
-        states = entries("state", state, 2, optional=True)
-        params = entries("params", params, 2)
+        states = entries("state", state, 2, optional=True, part="direction")
+        params = entries("params", params, 2, part="direction")
         keys = (None, None) if key is None else split_key(key, 2)
         results = [
             each.apply(p, xs, s, mask=mask, resets=resets, key=k)

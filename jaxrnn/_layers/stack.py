@@ -128,7 +128,7 @@ def _stack(
 
 
 def entries(
-    name: str, values: Any, count: int, *, optional: bool = False
+    name: str, values: Any, count: int, *, optional: bool = False, part: str = "layer"
 ) -> tuple[Any, ...]:
     """Return ``count`` entries, one for each layer; None means None for each."""
     if optional and values is None:
@@ -136,8 +136,11 @@ def entries(
     if isinstance(values, tuple) and len(values) == count:
         return values
     got = type(values).__name__
-    if isinstance(values, tuple | list):
+    if type(values) in (tuple, list):
         got = f"a {got} with {len(values)}"
+    elif hasattr(values, "shape"):
+        got = "one array"
     raise ValueError(
-        f"{name} must be a tuple with {count} entries, one for each layer, got {got}"
+        f"{name} must be a tuple with {count} {'entry' if count == 1 else 'entries'}, "
+        f"one for each {part}, got {got}"
     )

@@ -106,8 +106,7 @@ def unroll_chunked(
         cell: cell to run; must have an ``adjoint``.
         params, xs, state, mask, resets, reverse: see :func:`unroll`.
         chunk_size: number of steps in a chunk; None uses about ``sqrt(T)``. To set it
-        for a
-            layer, pass ``functools.partial(unroll_chunked, chunk_size=...)``.
+            for a layer, pass ``functools.partial(unroll_chunked, chunk_size=...)``.
 
     Returns:
         ``(state, ys)``, see :func:`unroll`; the same values and gradients.

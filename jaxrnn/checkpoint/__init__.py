@@ -4,8 +4,8 @@ Every leaf is restored exactly: arrays of JAX and of NumPy, numbers of NumPy and
 Python, and ``jax.random`` keys. A dtype that safetensors does not have, such as complex
 numbers, is stored as bytes. A checksum over the whole file detects damage.
 
-Needs the package ``safetensors`` (extra ``checkpoint``), and is the one submodule
-that ``import jaxrnn`` leaves out: import ``jaxrnn.checkpoint`` itself.
+Needs the package ``safetensors`` (extra ``checkpoint``). ``import jaxrnn`` leaves this
+submodule out: import ``jaxrnn.checkpoint`` itself.
 """
 
 from ._model import load_model as load_model

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._base import Cell, UnrollFn
+from .._gradients.transition import entering_states
 from .._typing import Array, Params, State
-from .._unrolls.unroll import unroll
+from .._unrolls.arguments import Inputs, Run, batch_shape
 
 STEP, SEQUENCE, DIFFERENCES = 1e-12, 1e-10, 1e-7
 """Tolerances in float64: for one step, for sequences, for finite differences."""
@@ -70,7 +71,8 @@ class Problem(NamedTuple):
     xs: Array  # (T, B, I)
     mask: np.ndarray  # (T, B), the last row masked entirely
     resets: np.ndarray  # (T, B), the first row reset at once
-    state: State = None  # this and what follows is for :func:`with_state` to fill in
+    state: State = None  # the fields from here on are filled in by :func:`with_state`
+    states: State = None  # (T, B, ...), one for each step to start from
     dstate: State = None
     dys: Any = None  # (T, B, O)
     one_step: Any = None  # OneStep
@@ -114,11 +116,18 @@ def draw(
 
 def with_state(problem: Problem) -> Problem:
     """Add a state that the cell has reached, and cotangents, to a problem."""
-    run = quick_jit(functools.partial(unroll, problem.cell))
-    state, ys = run(problem.params, problem.xs[::-1])
+    cell = problem.cell
+
+    @quick_jit
+    def run(params, xs):
+        start = cell.initial_state(params, batch_shape(cell, xs)[1:])
+        inputs = Inputs(xs[::-1], start, start, mask=None, resets=None)
+        return entering_states(Run(cell, reverse=False), params, inputs)
+
+    states, state, ys = run(problem.params, problem.xs)
     dstate, dys = random_like(np.random.default_rng(1), (state, ys))
     return problem._replace(
-        state=state, dstate=dstate, dys=dys, one_step=one_step(problem.cell)
+        states=states, state=state, dstate=dstate, dys=dys, one_step=one_step(cell)
     )
 
 

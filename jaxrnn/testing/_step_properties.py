@@ -14,10 +14,9 @@ from .._cell_wrappers.recurrent_dropout import (
     takes,
 )
 from .._checks import check_cotangents
-from .._gradients.transition import entering_states
 from .._numerics.precision import dot
-from .._typing import Array, Params, State
-from .._unrolls.arguments import Inputs, Run, batch_shape
+from .._typing import Params
+from .._unrolls.arguments import batch_shape
 from ._problem import STEP, Comparison, Problem, compare_all, quick_jit, random_like
 
 
@@ -68,14 +67,15 @@ def batch_rows(problem: Problem) -> Iterator[Comparison]:
     """A step of a batch is a step of each batch entry."""
     cell, params, x = problem.cell, problem.params, problem.xs[0]
 
-    def step(state, x):
+    def step(entry):
+        state, x = entry
         return cell.step(params, state, cell.project(params, x))
 
-    state, x = jax.tree.map(np.asarray, (problem.state, x))
-    run = quick_jit(step)
-    together = run(state, x)
-    rows = [run(jax.tree.map(lambda s, r=r: s[r], state), x[r]) for r in range(len(x))]
-    alone = jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+    @quick_jit
+    def run(batch):
+        return step(batch), jax.lax.map(step, batch)
+
+    together, alone = run((problem.state, x))
     yield from compare_all(("state", "y"), together, alone, STEP)
 
 
@@ -84,21 +84,13 @@ def _each_step(fn: Callable[..., Any], params: Params, *steps: Any) -> Any:
     return jax.vmap(lambda *step: fn(params, *step))(*steps)
 
 
-def _states_and_inputs(problem: Problem, params: Params) -> tuple[State, Array]:
-    """Return states that enter T steps, and their projected inputs."""
-    inputs = Inputs(problem.xs, problem.state, problem.state, mask=None, resets=None)
-    run = Run(problem.cell, reverse=False)
-    states, _, _ = entering_states(run, problem.params, inputs)
-    return states, problem.cell.project(params, problem.xs)
-
-
 def forward_against_step(problem: Problem) -> Iterator[Comparison]:
     """``forward`` gives what ``step`` gives, for one step and for all at once."""
     cell, adjoint = problem.cell, adjoint_of(problem)
 
     @quick_jit
     def run(params):
-        steps = _states_and_inputs(problem, params)
+        steps = problem.states, cell.project(params, problem.xs)
         return (
             _each_step(cell.step, params, *steps),
             _each_step(adjoint.forward, params, *steps),
@@ -117,7 +109,7 @@ def backward_against_vjp(problem: Problem) -> Iterator[Comparison]:
 
     @quick_jit
     def run(params):
-        states, a_xs = _states_and_inputs(problem, params)
+        states, a_xs = problem.states, cell.project(params, problem.xs)
         dstates = random_like(np.random.default_rng(2), states)
 
         def by_jax(params, state, a_x, dstate, dy):
@@ -155,7 +147,7 @@ def accumulate_against_vjp(problem: Problem) -> Iterator[Comparison]:
 
     @quick_jit
     def run(params, xs):
-        states, a_xs = _states_and_inputs(problem, params)
+        states, a_xs = problem.states, cell.project(params, xs)
         cotangents = random_like(np.random.default_rng(2), states), problem.dys
 
         def steps(params, a_xs):

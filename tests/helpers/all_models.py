@@ -3,10 +3,9 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, B, I, T
+from cases import CELLS, B, I, T, random_params
 from layer_cases import LAYERS, VOCAB
 
 import jaxrnn
@@ -28,8 +27,7 @@ models = pytest.mark.parametrize(
 @functools.cache
 def model(name):
     layer, tokens = MODELS[name]
-    init = jax.jit(layer.init, static_argnums=(1, 2))
-    params = init(jax.random.key(0), VOCAB if tokens else I, jnp.float64)
+    params = random_params(0, layer, input_size=VOCAB if tokens else I)
     return layer, params, tokens
 
 

@@ -169,13 +169,22 @@ def initial_params(cell, input_size=I):
     return draw(jax.random.key(0), input_size, jnp.float64)
 
 
-def random_params(seed, cell, dtype=jnp.float64, input_size=I, scale=0.3):
-    """Parameters with no zeros in them: a bias of zero would hide a mistake."""
-    params = initial_params(cell, input_size)
-    noise = random_like(seed, params, scale)
-    return jax.tree.map(
-        lambda p, n: jnp.asarray(np.asarray(p) + n, dtype), params, noise
+@functools.cache
+def param_shapes(cell, input_size=I):
+    """The structure, shapes and dtypes of the parameters of a cell or layer."""
+    return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size, jnp.float64))
+
+
+def random_params(seed, cell, dtype=jnp.float64, input_size=I, scale=0.5):
+    """Draw parameters of normal numbers, as a bias of zero would hide a mistake.
+
+    To compile ``init`` for every cell and layer takes longer than most tests.
+    """
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, dtype),
+        param_shapes(cell, input_size),
     )
+    return random_like(seed, shapes, scale)
 
 
 @dataclasses.dataclass(frozen=True)

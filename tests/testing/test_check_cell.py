@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, H
+from cases import CELLS, H, random_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,8 +16,8 @@ STEPS = cell_properties(jaxrnn.elman(H))[:5]  # those that look at single steps
 SLOW = pytest.mark.slow  # some seconds each
 
 
-def passes(cell, properties):
-    report = check_cell(cell, properties=properties)
+def passes(cell, properties, **options):
+    report = check_cell(cell, properties=properties, **options)
     assert not report.failures
     checked = dict.fromkeys(error.property_name for error in report.errors)
     assert tuple(checked) == tuple(properties)
@@ -35,7 +35,8 @@ def test_cells_of_the_library_pass_every_property(name):
 
 @pytest.mark.parametrize("name", CELLS)
 def test_cells_of_the_library_pass_the_properties_of_single_steps(name):
-    passes(CELLS[name].cell, STEPS)
+    cell = CELLS[name].cell
+    passes(cell, STEPS, params=random_params(0, cell))
 
 
 def test_a_learned_initial_state_passes():
