@@ -21,6 +21,7 @@ from cases import (
     unroll,
     unroll_bptt,
 )
+from covering import combinations, quick
 
 import jaxrnn
 
@@ -41,9 +42,10 @@ def by_steps(cell, case):
     return jax.tree.map(lambda *leaves: np.stack(leaves), *states)
 
 
-@pytest.mark.parametrize(
+@quick(
     ("name", "run"),
     [("lstm", unroll)] + [(name, unroll_bptt) for name in BASE],
+    by_default=[("lstm", unroll), ("gru", unroll_bptt), ("elman", unroll_bptt)],
 )
 def test_all_states_are_those_of_a_loop(name, run):
     cell = CELLS[name].cell
@@ -54,9 +56,11 @@ def test_all_states_are_those_of_a_loop(name, run):
     assert_close(last, run(cell, *case.args)[0], 1e-12)
 
 
-@pytest.mark.parametrize("wrapper", WRAPPERS)
-@pytest.mark.parametrize(
-    ("name", "reverse"), [("lstm", False), ("gru", True), ("elman-softplus", False)]
+@combinations(
+    strength=1,
+    name=["lstm", "gru", "elman-softplus"],
+    wrapper=WRAPPERS.keys(),
+    reverse=[False, True],
 )
 def test_gradients_by_hand_are_those_of_jax(name, wrapper, reverse):
     cell = WRAPPERS[wrapper](CELLS[name].cell)

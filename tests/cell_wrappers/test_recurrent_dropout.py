@@ -14,6 +14,7 @@ from cases import (
     unroll,
     unroll_bptt,
 )
+from covering import quick
 from noisy_cells import CELLS, KEY, RATE, WRAPPERS, draw, wrapped
 
 import jaxrnn
@@ -26,23 +27,14 @@ COMBINATIONS = [
     ("elman", "each step"),
     ("elman", "zoneout"),
 ]
-SLOW = [  # whose parts meet in others
-    ("lstm", "each step"),
-    ("lstm", "candidate"),
-    ("lstm", "both"),
-    ("lstm", "zoneout"),
-    ("lstm", "all, other order"),
-    ("gru", "recurrent"),
-    ("gru", "zoneout"),
-    ("elman", "each step"),
+QUICK = [  # in which the parts of all the others meet
+    ("lstm", "all"),
+    ("lstm", "cell zoneout"),
+    ("gru", "candidate"),
+    ("gru-before", "all"),
+    ("elman", "zoneout"),
 ]
-combinations = pytest.mark.parametrize(
-    ("cell", "wrapper"),
-    [
-        pytest.param(*each, marks=pytest.mark.slow) if each in SLOW else each
-        for each in COMBINATIONS
-    ],
-)
+combinations = quick(("cell", "wrapper"), COMBINATIONS, by_default=QUICK)
 
 
 def with_noise(cell, case):
@@ -52,15 +44,18 @@ def with_noise(cell, case):
     return noise, cell.noise.cell, case.__class__(**{**vars(case), "xs": xs})
 
 
-@pytest.mark.parametrize(
+DIRECTED = [(*each, False) for each in COMBINATIONS]
+
+
+@quick(
     ("cell", "wrapper", "reverse"),
-    [
-        pytest.param(*each, False, marks=pytest.mark.slow)
-        if each in SLOW
-        else (*each, False)
-        for each in COMBINATIONS
-    ]
-    + [("lstm", "all", True), ("gru", "learned", True)],
+    [*DIRECTED, ("lstm", "all", True), ("gru", "learned", True)],
+    by_default=[
+        ("lstm", "all", True),
+        ("gru", "learned", True),
+        ("gru-before", "all", False),
+        ("elman", "zoneout", False),
+    ],
 )
 def test_the_backward_pass_by_hand_is_that_of_jax(cell, wrapper, reverse):
     noisy = wrapped(cell, wrapper)

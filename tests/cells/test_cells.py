@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import BASE, CELLS, B, H, I, assert_close, problem, random_params, unroll
-from covering import combinations
+from covering import quick
 
 import jaxrnn
 from jaxrnn import _base
@@ -23,6 +23,7 @@ PROTOCOLS = {
     "accumulate": _base.AccumulateFn,
 }
 cells = pytest.mark.parametrize("name", CELLS)
+DTYPES = (jnp.float64, jnp.bfloat16, jnp.float32, jnp.float16)
 ORTHOGONAL = [  # whose recurrent matrices are, gate by gate
     *BASE,
     *("peephole-lstm", "projected-lstm", "coupled-lstm", "layer-norm-lstm"),
@@ -42,10 +43,10 @@ def test_argument_names_match_the_protocol(name):
         assert free == expected, field
 
 
-@combinations(
-    strength=1,
-    name=ORTHOGONAL,
-    dtype=[jnp.float64, jnp.bfloat16, jnp.float32, jnp.float16],
+@quick(
+    ("name", "dtype"),
+    list(itertools.product(ORTHOGONAL, DTYPES)),
+    by_default=list(zip(("lstm", "gru", "elman", "mgu"), DTYPES, strict=True)),
 )
 def test_init_draws_each_gate_on_its_own(name, dtype):
     cell = CELLS[name].cell
@@ -79,15 +80,7 @@ BUFFERS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name
-        if name in ("lstm", "slstm", "peephole-lstm", "learned lstm")
-        else pytest.param(name, marks=pytest.mark.slow)
-        for name in BUFFERS
-    ],
-)
+@quick("name", BUFFERS, by_default=["lstm", "slstm", "peephole-lstm", "learned lstm"])
 @pytest.mark.parametrize("batch_shape", [(), (B,)])
 def test_no_two_leaves_share_a_buffer(name, batch_shape):
     """Who donates a state, or parameters, gives each buffer away once."""

@@ -18,18 +18,11 @@ from cases import (
     problem,
     random_like,
 )
-from covering import combinations
+from covering import combinations, quick
 
 import jaxrnn
 
-cells = pytest.mark.parametrize("name", BASE)
-some_cells = pytest.mark.parametrize(
-    "name",
-    [
-        name if name in KINDS else pytest.param(name, marks=pytest.mark.slow)
-        for name in BASE
-    ],
-)
+some_cells = quick("name", BASE, by_default=KINDS)
 REVERSE = {"forward": False, "reverse": True}
 
 
@@ -75,15 +68,15 @@ def test_explicit_equals_autodiff(name, mask, resets, reverse, batch, dtype):
     assert_close(explicit, by_jax[1], tolerance)
 
 
-@pytest.mark.parametrize("name", KINDS)
+# bfloat16 has 8 bits of significand: gradients are rounded to it once at the end by
+# hand and once a step by JAX.
+TOLERANCES = {jnp.float32: 1e-5, jnp.bfloat16: 3e-2, jnp.float16: 4e-3}
+
+
 @pytest.mark.usefixtures("optimized")
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"),
-    # bfloat16 has 8 bits of significand: gradients are rounded to it once at the end
-    # by hand and once a step by JAX.
-    [(jnp.float32, 1e-5), (jnp.bfloat16, 3e-2), (jnp.float16, 4e-3)],
-)
-def test_explicit_equals_autodiff_over_more_steps(name, dtype, tolerance):
+@combinations(strength=1, name=KINDS, dtype=TOLERANCES.keys())
+def test_explicit_equals_autodiff_over_more_steps(name, dtype):
+    tolerance = TOLERANCES[dtype]
     cell = CELLS[name].cell
     case = problem(cell, dtype=dtype, steps=30)
     by_jax, by_hand, explicit = every_gradient(
@@ -93,7 +86,7 @@ def test_explicit_equals_autodiff_over_more_steps(name, dtype, tolerance):
     assert_close(explicit, by_jax[1], tolerance)
 
 
-@cells
+@some_cells
 def test_forward_mode_agrees_with_reverse(name):
     cell = CELLS[name].cell
     case = problem(cell)
@@ -156,7 +149,7 @@ def test_forward_mode_through_the_explicit_backward_pass_is_refused():
         )
 
 
-@combinations(name=KINDS, reverse=REVERSE, given_state=[False, True])
+@combinations(strength=1, name=KINDS, reverse=REVERSE, given_state=[False, True])
 def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
     cell = jaxrnn.learned_state(CELLS[name].cell)
     case = problem(cell)
@@ -183,7 +176,7 @@ def test_a_learned_initial_state_gets_its_gradient(name, reverse, given_state):
     assert_close(explicit, by_jax, 1e-10)
 
 
-@combinations(name=KINDS, reverse=REVERSE, flags=[False, True])
+@combinations(strength=1, name=KINDS, reverse=REVERSE, flags=[False, True])
 def test_state_gradients_are_those_of_the_suffixes(name, reverse, flags):
     """dL/ds of the state that enters step t is the gradient of a run from t on."""
     cell = CELLS[name].cell

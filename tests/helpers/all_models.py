@@ -4,8 +4,8 @@ import functools
 
 import jax
 import numpy as np
-import pytest
 from cases import CELLS, B, I, T, random_params
+from covering import quick
 from layer_cases import LAYERS, VOCAB
 
 import jaxrnn
@@ -15,13 +15,7 @@ MODELS = {
     **{name: (case.make(None), case.tokens) for name, case in LAYERS.items()},
 }
 SMALL = {"lstm", "gru", "mingru", "conv-gru-2d", "orthogonal", "stack", "model"}
-models = pytest.mark.parametrize(
-    "name",
-    [
-        name if name in SMALL else pytest.param(name, marks=pytest.mark.slow)
-        for name in MODELS
-    ],
-)
+models = quick("name", MODELS, by_default=SMALL)
 
 
 @functools.cache

@@ -1,9 +1,31 @@
-"""Few combinations of options that meet every value, or every pair of values."""
+"""Choose what runs by default: combinations of options, and examples of a table."""
 
 import collections
 import itertools
 
 import pytest
+
+
+def quick(argument, values, by_default):
+    """Parametrize a test over ``values``, and mark those not ``by_default`` slow.
+
+    Args:
+        argument: the name of an argument, or a tuple of names.
+        values: its values; tuples of values for a tuple of names.
+        by_default: those that run without ``-m slow``.
+
+    >>> [len(each.marks) for each in quick("name", "abc", by_default="b").args[1]]
+    [1, 0, 1]
+    """
+    assert set(by_default) <= set(values)
+    rows = [
+        pytest.param(
+            *(value if isinstance(argument, tuple) else (value,)),
+            marks=() if value in by_default else pytest.mark.slow,
+        )
+        for value in values
+    ]
+    return pytest.mark.parametrize(argument, rows)
 
 
 def groups(row, strength):

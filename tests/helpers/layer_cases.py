@@ -43,6 +43,10 @@ def _tagger(unroll_fn):
     )
 
 
+# Which tests of values and gradients run on by default: the others are made of these.
+QUICK = ("reversed", "bidirectional-merged", "highway", "recurrent-noise", "model")
+QUICK += ("skip-stack", "tied")
+
 LAYERS = {
     "layer": LayerCase(lambda f: jaxrnn.layer(jaxrnn.gru(5), unroll_fn=f)),
     "reversed": LayerCase(

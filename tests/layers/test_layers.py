@@ -17,16 +17,13 @@ from cases import (
     random_normal,
     random_params,
 )
-from covering import combinations
-from layer_cases import LAYERS, VOCAB
+from covering import combinations, quick
+from layer_cases import LAYERS, QUICK, VOCAB
 
 import jaxrnn
 
 layers = pytest.mark.parametrize("name", LAYERS)
-# The unrolls agree on values and gradients of every layer: one of them will do.
-layers_and_unrolls = combinations(
-    strength=1, name=LAYERS.keys(), unroll_fn=[jaxrnn.unroll, jaxrnn.unroll_bptt]
-)
+some_layers = quick("name", LAYERS, by_default=QUICK)
 
 
 @functools.cache
@@ -72,13 +69,13 @@ def test_apply_keeps_shapes_and_state_structure(name, unroll_fn, batch):
     chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
 
 
-@combinations(
-    strength=1,
-    name=[n for n, case in LAYERS.items() if case.causal],
-    unroll_fn=[jaxrnn.unroll, jaxrnn.unroll_bptt],
+@quick(
+    "name",
+    [name for name, case in LAYERS.items() if case.causal],
+    by_default=[name for name in QUICK if LAYERS[name].causal],
 )
-def test_steps_chunks_and_whole_sequence_agree(name, unroll_fn):
-    layer, params, xs, state, _ = problem(name, unroll_fn)
+def test_steps_chunks_and_whole_sequence_agree(name):
+    layer, params, xs, state, _ = problem(name)
 
     @jax.jit
     def results(params):
@@ -104,9 +101,9 @@ def test_step_of_a_layer_that_needs_the_future_is_refused(name):
 
 
 @pytest.mark.loose
-@layers_and_unrolls
-def test_nan_in_padding_changes_no_output_or_gradient(name, unroll_fn):
-    layer, params, xs, state, flags = problem(name, unroll_fn)
+@some_layers
+def test_nan_in_padding_changes_no_output_or_gradient(name):
+    layer, params, xs, state, flags = problem(name, jaxrnn.unroll_bptt)
 
     @jax.jit
     def results(xs):
@@ -127,9 +124,9 @@ def test_nan_in_padding_changes_no_output_or_gradient(name, unroll_fn):
     assert not clean[0][1][~np.asarray(flags["mask"])].any()
 
 
-@layers_and_unrolls
-def test_padded_batch_equals_each_sequence_alone(name, unroll_fn):
-    layer, params, xs, _, _ = problem(name, unroll_fn)
+@some_layers
+def test_padded_batch_equals_each_sequence_alone(name):
+    layer, params, xs, _, _ = problem(name)
     lengths = [4, 1, T]
     mask = np.arange(T)[:, None] < np.array(lengths)
 
@@ -145,9 +142,9 @@ def test_padded_batch_equals_each_sequence_alone(name, unroll_fn):
         assert_close(padded, alone, 1e-12)
 
 
-@layers_and_unrolls
-def test_packed_segments_equal_segments_alone(name, unroll_fn):
-    layer, params, xs, _, _ = problem(name, unroll_fn, batch=())
+@some_layers
+def test_packed_segments_equal_segments_alone(name):
+    layer, params, xs, _, _ = problem(name, batch=())
     resets = np.isin(np.arange(T), [0, 4, 5])
 
     @jax.jit
@@ -159,7 +156,7 @@ def test_packed_segments_equal_segments_alone(name, unroll_fn):
     assert_close(*run(params, xs), 1e-12)
 
 
-@layers
+@some_layers
 def test_explicit_gradient_equals_autodiff(name):
     _, params, xs, state, flags = problem(name)
 
@@ -185,7 +182,7 @@ def test_dtype_follows_the_parameters(name, dtype):
     chex.assert_trees_all_equal_dtypes(new_state, state)
 
 
-@layers
+@some_layers
 def test_vmap_equals_batch(name):
     layer, params, xs, state, flags = problem(name)
 

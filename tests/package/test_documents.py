@@ -7,25 +7,28 @@ import sys
 
 import jax
 import pytest
+from covering import quick
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
 def code_blocks(document):
     text = (ROOT / document).read_text()
-    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    return re.findall(r"^```python\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize(
+PAGES = [str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md"))]
+
+
+@quick(
     "document",
-    ["README.md", pytest.param("docs/extending/cell.md", marks=pytest.mark.slow)],
+    [page for page in ["README.md", *PAGES] if code_blocks(page)],
+    by_default=["README.md"],
 )
 def test_code_in_documents_runs(document):
-    blocks = code_blocks(document)
-    assert blocks
     scope = {"__name__": "document"}
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        for block in blocks:
+        for block in code_blocks(document):
             exec(compile(block, document, "exec"), scope)
 
 

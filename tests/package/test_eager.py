@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from all_models import inputs, model, models, squares
+from all_models import MODELS, inputs, model, squares
 from cases import CELLS, B, H, I, T, assert_close
+from covering import quick
 
 import jaxrnn
 from jaxrnn import decode, diagnostics, losses, metrics, seq2seq
@@ -35,7 +36,7 @@ def compilations():
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@models
+@quick("name", MODELS, by_default=["lstm", "conv-gru-2d", "model"])
 def test_a_second_eager_gradient_compiles_nothing(name, compilations):
     _, params, _ = model(name)
     xs = inputs(name)
@@ -107,12 +108,13 @@ EAGER = {
 }
 
 
-@pytest.mark.parametrize("name", EAGER)
+@quick("name", EAGER, by_default=["vmap", "chunked", "bptt", "by lag", "generate"])
 def test_a_second_eager_call_compiles_nothing(name, compilations):
     compilations(EAGER[name])
     assert compilations(EAGER[name]) == 0
 
 
+@pytest.mark.slow
 def test_an_eager_translator_compiles_once(compilations):
     translator = seq2seq.encoder_decoder(
         jaxrnn.layer(jaxrnn.gru(4)),

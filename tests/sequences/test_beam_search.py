@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import B, assert_close, initial_params
+from covering import combinations
 
 import jaxrnn
 from jaxrnn import decode
@@ -64,8 +65,7 @@ def all_sequences(params, prompt, num_steps, end, length_penalty):
     return sorted(found.items(), key=lambda item: -item[1])
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
-@pytest.mark.parametrize("end", [None, END])
+@combinations(strength=1, length_penalty=[0.0, 1.0], end=[None, END])
 def test_beam_of_every_sequence_equals_exhaustive_search(end, length_penalty):
     layer, params, prompt = setup()
     options = {"beam_size": V**3, "end": end, "length_penalty": length_penalty}
@@ -88,8 +88,7 @@ def test_beam_of_every_sequence_equals_exhaustive_search(end, length_penalty):
         assert (np.asarray(found.tokens[:, row])[behind] == (end or 0)).all()
 
 
-@pytest.mark.parametrize("batch", [(), (B,), (2, B)])
-@pytest.mark.parametrize("end", [None, END])
+@combinations(strength=1, batch=[(), (B,), (2, B)], end=[None, END])
 def test_beam_of_one_equals_greedy_generation(batch, end):
     layer, params, prompt = setup(batch, symbols=6)
     found = beam_search(layer, params, prompt, 7, beam_size=1, end=end)

@@ -86,7 +86,9 @@ def test_equals_a_loop_in_numpy(attention, masked):
             assert not found[:, row, length:].any()
 
 
-@combinations(attention=ATTENTIONS.keys(), cell=CELLS.keys(), batch=[(), (2, B)])
+@combinations(
+    strength=1, attention=ATTENTIONS.keys(), cell=CELLS.keys(), batch=[(), (2, B)]
+)
 def test_steps_equal_the_whole(attention, cell, batch):
     model, params, sources, targets, mask = setup(attention, cell, batch)
     target_mask = np.broadcast_to(np.arange(T) < T - 1, (*batch, T))

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import CELLS, H, random_params
+from covering import quick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +14,6 @@ from jaxrnn.testing import cell_properties, check_cell
 from jaxrnn.testing._finite_differences import directional_derivatives
 
 STEPS = cell_properties(jaxrnn.elman(H))[:5]  # those that look at single steps
-SLOW = pytest.mark.slow  # some seconds each
 
 
 def passes(cell, properties, **options):
@@ -23,10 +23,7 @@ def passes(cell, properties, **options):
     assert tuple(checked) == tuple(properties)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name if name == "mingru" else pytest.param(name, marks=SLOW) for name in CELLS],
-)
+@quick("name", CELLS, by_default=["mingru"])
 def test_cells_of_the_library_pass_every_property(name):
     cell = CELLS[name].cell
     assert cell.adjoint is not None  # nothing is left out

@@ -18,7 +18,7 @@ from cases import (
     problem,
     random_like,
 )
-from covering import combinations
+from covering import combinations, quick
 
 import jaxrnn
 from jaxrnn._unrolls.arguments import prepare
@@ -63,7 +63,9 @@ def check(unroll_fn, cell, case, reverse, tolerance=1e-10):
     assert_close(actual, expected, tolerance)
 
 
-@combinations(name=KINDS, reverse=REVERSE, recompute=RECOMPUTE, chunk_size=[1, 3, T])
+@combinations(
+    strength=1, name=KINDS, reverse=REVERSE, recompute=RECOMPUTE, chunk_size=[1, 3, T]
+)
 def test_chunks_equal_the_whole(name, reverse, recompute, chunk_size):
     cell = CELLS[name].cell
     case = problem(cell)
@@ -71,6 +73,7 @@ def test_chunks_equal_the_whole(name, reverse, recompute, chunk_size):
 
 
 @combinations(
+    strength=1,
     name=KINDS,
     reverse=REVERSE,
     recompute=RECOMPUTE,
@@ -83,14 +86,14 @@ def test_chunks_of_a_scan_equal_the_whole(name, reverse, recompute, sizes):
     check(unroll_by(loop), cell, problem(cell), reverse)
 
 
-@pytest.mark.parametrize("name", [name for name in BASE if name not in KINDS])
+@quick("name", [name for name in BASE if name not in KINDS], by_default=["gru"])
 def test_every_cell_runs_in_chunks(name):
     cell = CELLS[name].cell
     chunked = functools.partial(jaxrnn.unroll_chunked, chunk_size=3)
     check(chunked, cell, problem(cell), reverse=False)
 
 
-@combinations(name=KINDS, reverse=REVERSE, recompute=RECOMPUTE)
+@combinations(strength=1, name=KINDS, reverse=REVERSE, recompute=RECOMPUTE)
 def test_entries_one_by_one_equal_the_batch(name, reverse, recompute):
     cell = CELLS[name].cell
     loop = EntryByEntry(Chunks(3, recompute))

@@ -17,19 +17,20 @@ from cases import (
     assert_close,
     problem,
 )
+from covering import combinations
 
 import jaxrnn
 
 kinds = pytest.mark.parametrize("name", KINDS)
-reversals = pytest.mark.parametrize(
-    "reverse", [False, True], ids=["forward", "reverse"]
-)
+EVERY = {
+    "name": KINDS,
+    "reverse": {"forward": False, "reverse": True},
+    "unroll_fn": [jaxrnn.unroll, jaxrnn.unroll_bptt],
+}
 unrolls = pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll, jaxrnn.unroll_bptt])
 
 
-@kinds
-@reversals
-@unrolls
+@combinations(**EVERY)
 def test_padded_batch_equals_each_sequence_alone(name, reverse, unroll_fn):
     cell = CELLS[name].cell
     case = problem(cell, mask=False, resets=False)
@@ -48,9 +49,7 @@ def test_padded_batch_equals_each_sequence_alone(name, reverse, unroll_fn):
         assert not ys[length:, row].any()
 
 
-@kinds
-@reversals
-@unrolls
+@combinations(**EVERY)
 def test_packed_segments_equal_segments_alone(name, reverse, unroll_fn):
     cell = CELLS[name].cell
     case = problem(cell, batch=(), mask=False, resets=False, steps=10)
@@ -79,10 +78,7 @@ def test_packed_segments_equal_segments_alone(name, reverse, unroll_fn):
     assert_close(*both(case.params, xs), 1e-12)
 
 
-@kinds
-@reversals
-@unrolls
-@pytest.mark.parametrize("garbage", [jnp.nan, jnp.inf])
+@combinations(**EVERY, garbage=[jnp.nan, jnp.inf])
 def test_garbage_in_padding_reaches_nothing(name, reverse, unroll_fn, garbage):
     cell = CELLS[name].cell
     case = problem(cell)
@@ -103,10 +99,7 @@ def test_garbage_in_padding_reaches_nothing(name, reverse, unroll_fn, garbage):
     assert not jnp.where(held, 0.0, spoilt[1][1]).any()
 
 
-@kinds
-@reversals
-@unrolls
-@pytest.mark.parametrize("garbage", [jnp.nan, jnp.inf])
+@combinations(**EVERY, garbage=[jnp.nan, jnp.inf])
 def test_garbage_before_a_reset_does_not_cross_it(name, reverse, unroll_fn, garbage):
     cell = CELLS[name].cell
     case = problem(cell, batch=(), mask=False, resets=False)
@@ -185,9 +178,7 @@ def test_a_state_of_nan_held_by_the_mask_reaches_no_gradient(name, unroll_fn):
     chex.assert_trees_all_equal(gradients(spoilt), gradients(case.state))
 
 
-@kinds
-@reversals
-@unrolls
+@combinations(**EVERY)
 def test_a_fully_masked_row_returns_its_state(name, reverse, unroll_fn):
     cell = CELLS[name].cell
     case = problem(cell, mask=False, resets=False)

@@ -22,6 +22,7 @@ from cases import (
     random_state,
     unroll,
 )
+from covering import quick
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -94,13 +95,7 @@ SOME = (  # of each structure one; check_cell looks at single steps of them all
 )
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        name if name in SOME else pytest.param(name, marks=pytest.mark.slow)
-        for name in CELLS
-    ],
-)
+@quick("name", CELLS, by_default=SOME)
 def test_every_cell_equals_a_numpy_loop(name):
     """Unrolls, dtypes and directions take turns from cell to cell."""
     cell, turn = CELLS[name].cell, list(CELLS).index(name)
