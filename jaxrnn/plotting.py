@@ -126,7 +126,8 @@ def plot_over_time(
     Args:
         values: ``(T, *B)``.
         axes: Axes of matplotlib to draw on; None makes a new figure. A log axis is
-        respected. label: name of the curve in the legend.
+            respected.
+        label: name of the curve in the legend.
 
     Returns:
         The Axes.
@@ -219,9 +220,8 @@ def plot_saturation(
     above the line.
 
     Args:
-        saturation: result of :func:`jaxrnn.diagnostics.saturation`; a colour for each
-        leaf.
-            Leaves may have more axes than ``(H,)``.
+        saturation: result of :func:`jaxrnn.diagnostics.saturation`; each leaf gets a
+            colour. Leaves may have more axes than ``(H,)``.
         axes: Axes of matplotlib to draw on; None makes a new figure.
 
     Returns:
@@ -267,9 +267,8 @@ def plot_gradient_norms(
 
     Args:
         norms: result of :func:`jaxrnn.diagnostics.gradient_norms`. Leaves may have
-        axes, as
-            from ``jax.vmap`` or from many updates: the point is the median, the whisker
-            reaches from the quantile 0.1 to 0.9.
+            axes, as from ``jax.vmap`` or from many updates: the point is the median,
+            and the whisker reaches from the quantile 0.1 to 0.9.
         axes: Axes of matplotlib to draw on; None makes a new figure.
         label: name of the points in the legend.
 

@@ -120,7 +120,7 @@ def init(
     jax.eval_shape(layer.step, params, initial, window.xs[0])  # it must be causal
     carried = Carried(
         state=initial,
-        xs=jnp.zeros((before, *window.xs.shape[1:]), window.xs.dtype),
+        xs=jnp.zeros((before, *window.xs.shape[1:]), jnp.asarray(window.xs).dtype),
         resets=jnp.zeros((before, *batch), bool),
         mask=jnp.zeros((before, *batch), bool),
     )

@@ -107,6 +107,7 @@ def read_tree(path: Any, content: str, like: Any, description: Any = None) -> An
     # Files of format 1 say it by their kinds.
     found = metadata.get(_CONTENT) or ("state" if _KINDS in metadata else "params")
     if found != content:
+        found = "model" if STRUCTURE in metadata else found
         raise ValueError(
             f"{path} was not written by jaxrnn.checkpoint.save_{content}, but by "
             f"save_{found}: read it with load_{found}"

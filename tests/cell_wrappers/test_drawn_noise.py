@@ -11,9 +11,9 @@ from cases import (
     T,
     assert_close,
     compiled,
-    initial_params,
     problem,
     random_normal,
+    random_params,
     unroll,
 )
 from noisy_cells import KEY, RATE, draw, wrapped
@@ -26,7 +26,7 @@ from jaxrnn import candidate_dropout, recurrent_dropout, zoneout
 @pytest.mark.parametrize("variational", [True, False])
 def test_a_mask_is_reused_or_not(make, variational):
     cell = make(jaxrnn.lstm(50), RATE, variational=variational)
-    noise = draw(cell, initial_params(cell), (30, 20))
+    noise = draw(cell, random_params(0, cell), (30, 20))
     assert noise.shape == (30, 20, 50)
     assert abs(noise.mean() - (1 - RATE)) < 0.05
     assert bool((noise == noise[0]).all()) == variational
@@ -36,10 +36,10 @@ def test_a_mask_is_reused_or_not(make, variational):
 def test_masks_are_reused_by_default_as_documented():
     for make, same in ((recurrent_dropout, True), (candidate_dropout, False)):
         cell = make(jaxrnn.gru(50), RATE)
-        noise = draw(cell, initial_params(cell), (30, 20))
+        noise = draw(cell, random_params(0, cell), (30, 20))
         assert bool((noise == noise[0]).all()) == same
     cell = zoneout(jaxrnn.lstm(50), 0.2, cell_rate=0.6)
-    noise = draw(cell, initial_params(cell), (30, 20))
+    noise = draw(cell, random_params(0, cell), (30, 20))
     assert not (noise == noise[0]).all()
     kept = [part.mean() for part in np.split(noise, 2, axis=-1)]
     np.testing.assert_allclose(kept, [0.8, 0.4], atol=0.01)
@@ -79,7 +79,7 @@ def test_the_mean_over_many_draws_is_that_of_evaluation(wrapper):
 )
 def test_every_layer_draws_for_itself(make):
     layer = make(recurrent_dropout(jaxrnn.lstm(H), 0.5))
-    params = initial_params(layer)
+    params = random_params(0, layer)
     xs = random_normal(1, (T, B, I))
 
     @jax.jit
@@ -95,7 +95,7 @@ def test_every_layer_draws_for_itself(make):
 def test_the_two_directions_draw_apart():
     cell = recurrent_dropout(jaxrnn.elman(H), 0.5)
     layer = compiled(jaxrnn.bidirectional(cell, cell))
-    one = initial_params(cell)
+    one = random_params(0, cell)
     xs = np.asarray(random_normal(1, (T, B, I)))
     both_ways = np.concatenate([xs, xs[::-1]])  # the same in either direction
     _, ys = layer.apply(jaxrnn.BidirectionalParams(one, one), both_ways, key=KEY)

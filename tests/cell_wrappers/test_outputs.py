@@ -15,9 +15,9 @@ from cases import (
     T,
     assert_close,
     compiled,
-    initial_params,
     problem,
     random_like,
+    random_params,
     unroll,
     unroll_bptt,
 )
@@ -142,7 +142,7 @@ def test_all_states_draw_the_same_noise():
 
 
 def memory(cell, run=jaxrnn.unroll_bptt):
-    params = jax.tree.map(np.float32, initial_params(cell, 8))
+    params = jax.tree.map(np.float32, random_params(0, cell, input_size=8))
     xs = jnp.zeros((1000, 4, 8), jnp.float32)
 
     def forward(params):

@@ -12,9 +12,9 @@ from cases import (
     I,
     T,
     assert_close,
-    initial_params,
     problem,
     random_normal,
+    random_params,
     unroll_bptt,
 )
 
@@ -41,7 +41,7 @@ def test_convolutional_layers_stack_and_stream():
     space = (4, 3)
     layers = [jaxrnn.layer(jaxrnn.conv_lstm(H, (3, 3), space)), jaxrnn.dense(2)]
     model = jaxrnn.stack(*layers)
-    params = initial_params(model)
+    params = random_params(0, model)
     xs = np.asarray(random_normal(1, (T, B, *space, I)))
 
     @jax.jit
@@ -64,7 +64,7 @@ def test_bidirectional_convolutions_of_rows_of_several_lengths():
         jaxrnn.conv_gru(H, (3, 3), space), jaxrnn.conv_gru(H, (3, 3), space)
     )
     mask = np.arange(T)[:, None] < np.array([T, 2, 0])
-    _, ys = jax.jit(both.apply)(initial_params(both), xs, mask=mask)
+    _, ys = jax.jit(both.apply)(random_params(0, both), xs, mask=mask)
     assert ys.shape == (T, B, *space, 2 * H)
     assert not np.asarray(ys)[2:, 1].any()
 
@@ -78,7 +78,7 @@ def test_masks_and_resets_go_through_what_is_around_a_convolutional_layer():
         jaxrnn.dropout(jaxrnn.layer_norm(H), 0.1),
         jaxrnn.dense(2),
     )
-    params = initial_params(model)
+    params = random_params(0, model)
     case = problem(cell, batch=(B,))
     mask = np.asarray(case.mask)
     xs = np.where(mask[..., None, None], case.xs, np.nan)
@@ -111,7 +111,7 @@ def test_masks_and_resets_go_through_what_is_around_a_convolutional_layer():
 def test_convolutional_cells_draw_noise_at_every_place(wrap):
     cell = jaxrnn.conv_gru(H, (3,), (9,))
     layer = jaxrnn.layer(wrap(cell, 0.5))
-    params, xs = initial_params(layer), np.ones((T, B, 9, I))
+    params, xs = random_params(0, layer), np.ones((T, B, 9, I))
 
     @jax.jit
     def outputs(key):

@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B, I, T, assert_close, compiled, initial_params, random_normal, unroll
+from cases import (
+    B,
+    I,
+    T,
+    assert_close,
+    compiled,
+    initial_params,
+    random_normal,
+    random_params,
+    unroll,
+)
 
 import jaxrnn
 
@@ -14,7 +24,7 @@ xs = np.asarray(random_normal(1, (T, B, I)))
 
 def test_residual_adds_the_inputs():
     model = compiled(jaxrnn.residual(inner))
-    params = initial_params(model)
+    params = random_params(0, model)
     assert_close(model.apply(params, xs)[1], xs + inner.apply(params, xs)[1], 1e-15)
 
 
@@ -44,7 +54,7 @@ def test_sizes_that_cannot_be_added_are_named(wrap):
 def test_directions_are_merged(merge):
     cell = jaxrnn.gru(5)
     model = compiled(jaxrnn.bidirectional(cell, cell, merge=merge))
-    params = initial_params(model)
+    params = random_params(0, model)
     _, forward = unroll(cell, params.forward, xs)
     _, backward = unroll(cell, params.backward, xs, reverse=True)
     assert model.output_size == 5

@@ -6,14 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B, I, T, assert_close, compiled, initial_params, random_normal
+from cases import B, I, T, assert_close, compiled, random_normal, random_params
 
 import jaxrnn
 
 KEY = jax.random.key(7)
 RATE = 0.4
 inner = compiled(jaxrnn.layer(jaxrnn.gru(5)))
-params = initial_params(inner)
+params = random_params(0, inner)
 xs = np.asarray(random_normal(1, (T, B, I)))
 
 
@@ -89,7 +89,7 @@ def test_the_layer_inside_gets_a_key_of_its_own():
 @pytest.mark.parametrize("cell", [jaxrnn.elman(5), jaxrnn.lstm(5), jaxrnn.gru(5)])
 def test_the_recurrent_weights_are_the_same_at_all_steps_and_rows(cell):
     """Where a weight is dropped its gradient is zero, over all steps and rows."""
-    params = initial_params(cell)
+    params = random_params(0, cell)
 
     @functools.partial(jax.jit, static_argnums=0)
     def gradient(unroll_fn):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B, assert_close, initial_params
+from cases import B, assert_close, random_params
 from covering import combinations
 
 import jaxrnn
@@ -43,7 +43,7 @@ def make_apply(symbols):
 
 def setup(batch=(B,), symbols=V, dtype=jnp.float64, length=4):
     layer = make_layer(symbols)
-    params = initial_params(layer, symbols)
+    params = random_params(0, layer, input_size=symbols)
     # Sharp enough to tell the symbols apart.
     params = jax.tree.map(lambda p: jnp.asarray(3 * np.asarray(p), dtype), params)
     prompt = np.random.default_rng(1).integers(0, symbols, (length, *batch))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import B, assert_close, initial_params, random_normal
+from cases import B, assert_close, random_normal, random_params
 
 import jaxrnn
 from jaxrnn import decode
@@ -27,7 +27,7 @@ sampling = functools.cache(decode.sampling)  # equal functions share a program
 
 
 def setup(batch=(B,), length=4):
-    params = initial_params(LAYER, V)
+    params = random_params(0, LAYER, input_size=V)
     # Sharp enough to tell the symbols apart.
     params = jax.tree.map(lambda p: jnp.asarray(3 * np.asarray(p)), params)
     prompt = np.random.default_rng(1).integers(0, V, (length, *batch))

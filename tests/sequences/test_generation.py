@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import assert_close, initial_params
+from cases import assert_close, random_params
 
 import jaxrnn
 from jaxrnn import decode
@@ -19,7 +19,7 @@ def language_model():
     model = jaxrnn.stack(
         jaxrnn.embedding(V, 4), jaxrnn.layer(jaxrnn.gru(5)), jaxrnn.dense(V)
     )
-    params = initial_params(model, V)
+    params = random_params(1, model, input_size=V)
     return model, jax.tree.map(lambda p: jnp.asarray(4 * np.asarray(p)), params)
 
 
@@ -104,7 +104,7 @@ def test_generation_stops_when_every_row_has_ended():
 
 def test_what_is_known_of_the_steps_to_come_reaches_their_inputs():
     layer = jaxrnn.stack(jaxrnn.layer(jaxrnn.gru(4)), jaxrnn.dense(1))
-    params = initial_params(layer, 3)
+    params = random_params(0, layer, input_size=3)
     known = {"calendar": np.random.default_rng(0).normal(size=(5, 2, 2))}
     prompt = np.random.default_rng(1).normal(size=(4, 2, 3))
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from cases import I
+from cases import random_params
 
 import jaxrnn
 from jaxrnn import checkpoint, data
@@ -25,7 +25,7 @@ def make(dtype=jnp.float32, hidden_size=5):
         jaxrnn.bidirectional(jaxrnn.gru(4), jaxrnn.elman(3)),
         jaxrnn.dense(2),
     )
-    return jax.jit(model.init, static_argnums=(1, 2))(jax.random.key(0), I, dtype)
+    return random_params(0, model, dtype)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])

@@ -162,3 +162,10 @@ def test_a_file_without_a_model_says_who_reads_it(tmp_path):
     checkpoint.save_params(path, PARAMS, model=LSTM)
     with pytest.raises(ValueError, match="holds no model; read it with load_params"):
         checkpoint.load_model(path)
+
+
+def test_a_file_of_a_model_is_no_state_and_says_so(tmp_path):
+    path = tmp_path / "model"
+    checkpoint.save_model(path, LSTM, PARAMS)
+    with pytest.raises(ValueError, match="but by save_model: read it with load_model"):
+        checkpoint.load_state(path, PARAMS)

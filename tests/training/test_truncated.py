@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from cases import assert_close, initial_params
+from cases import assert_close, random_params
 
 import jaxrnn
 from jaxrnn import truncated
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 N, B, I, K1 = 60, 3, 2, 4  # noqa: E741
 key = jax.random.key(4)
 model = jaxrnn.stack(jaxrnn.layer(jaxrnn.lstm(5)), jaxrnn.dense(2))
-params = initial_params(model, I)
+params = random_params(0, model, input_size=I)
 rng = np.random.default_rng(0)
 stream, targets = rng.normal(size=(N, I)), rng.normal(size=(N, 2))
 starts = rng.random(N) < 0.1
@@ -260,3 +260,13 @@ def test_update_names_a_window_that_does_not_fit():
         ValueError, match=r"window.xs must have shape \(k1, \*\(3, 2\)\)"
     ):
         update(start(6), first._replace(xs=first.xs[..., :1]))
+
+
+def test_tokens_of_numpy_are_welcome_without_x64():
+    tokens = np.arange(40)
+    with jax.enable_x64(False):
+        window = next(truncated.contiguous_windows(tokens, tokens, batch_size=2, k1=5))
+        table = jaxrnn.EmbeddingParams(np.zeros((40, 2), np.float32))
+        layer = jaxrnn.embedding(40, 2)
+        state = truncated.init(layer, table, optimizer, key, window, k2=8)
+    assert state.carried.xs.dtype == np.int32

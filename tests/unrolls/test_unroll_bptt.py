@@ -12,8 +12,8 @@ from cases import (
     I,
     T,
     assert_close,
-    initial_params,
     problem,
+    random_params,
     unroll_bptt,
 )
 
@@ -23,7 +23,7 @@ import jaxrnn
 def test_the_chunk_size_of_a_layer():
     unroll_fn = functools.partial(jaxrnn.unroll_chunked, chunk_size=2)
     model = jaxrnn.layer(jaxrnn.elman(H), unroll_fn=unroll_fn)
-    params = initial_params(model)
+    params = random_params(0, model)
     _, ys = jax.eval_shape(model.apply, params, np.ones((T, B, I)))
     assert ys.shape == (T, B, H)
 
@@ -38,7 +38,7 @@ def test_the_chunk_size_of_a_layer():
 )
 def test_a_bad_chunk_size_is_named(chunk_size, error, message):
     cell = jaxrnn.elman(H)
-    params = initial_params(cell)
+    params = random_params(0, cell)
     with pytest.raises(error, match=message):
         jaxrnn.unroll_chunked(cell, params, jnp.ones((T, I)), chunk_size=chunk_size)
 
@@ -46,7 +46,7 @@ def test_a_bad_chunk_size_is_named(chunk_size, error, message):
 @pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll_bptt, jaxrnn.unroll_chunked])
 def test_forward_mode_says_what_to_pass_instead(unroll_fn):
     cell = jaxrnn.elman(H)
-    params = initial_params(cell)
+    params = random_params(0, cell)
     model = jaxrnn.layer(cell, unroll_fn=unroll_fn)
     with pytest.raises(TypeError, match=r"pass unroll_fn=jaxrnn\.unroll to the layer"):
         jax.jacfwd(lambda params: model.apply(params, jnp.ones((T, I)))[1])(params)
@@ -55,7 +55,7 @@ def test_forward_mode_says_what_to_pass_instead(unroll_fn):
 @pytest.mark.parametrize("unroll_fn", [jaxrnn.unroll_bptt, jaxrnn.unroll_chunked])
 def test_other_mistakes_are_not_taken_for_forward_mode(unroll_fn):
     cell = jaxrnn.elman(H)
-    params = initial_params(cell)
+    params = random_params(0, cell)
 
     def run(reverse):
         return unroll_fn(cell, params, jnp.ones((T, I)), reverse=reverse)
@@ -73,7 +73,7 @@ def test_a_parameter_gradient_of_the_wrong_shape_is_named_in_chunks_too():
         return dparams._replace(b=dparams.b.sum()), dxs
 
     wrong = cell._replace(adjoint=cell.adjoint._replace(accumulate=accumulate))
-    params = initial_params(cell)
+    params = random_params(0, cell)
 
     def loss(params):
         return jaxrnn.unroll_chunked(wrong, params, jnp.ones((T, I)))[1].sum()
@@ -127,7 +127,7 @@ def test_a_state_may_hold_integers(flags):
 
 def test_an_empty_batch_gives_empty_outputs():
     cell = jaxrnn.gru(H)
-    params = initial_params(cell)
+    params = random_params(0, cell)
     state, ys = unroll_bptt(cell, params, np.ones((T, 0, I)))
     assert (state.shape, ys.shape) == ((0, H), (T, 0, H))
 
