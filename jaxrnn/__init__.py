@@ -232,6 +232,6 @@ __all__ = [
     "zoneout",
 ]
 
-__version__ = "0.1.0"
+__version__ = "0.1.0.dev0"
 
 _register_types()
