@@ -1,4 +1,4 @@
-"""Measure how rounding affects outputs and gradients over time: docs/theory/precision.md.
+"""Measure how rounding affects outputs and gradients: docs/theory/precision.md.
 
     python benchmarks/precision.py --write
 

@@ -5,7 +5,8 @@
 
 Prints how much of the last output's gradient remains some steps earlier, and how
 training handles exploding gradients. The --out folder gets four pictures and
-curves.safetensors, the numbers behind them; docs/theory/vanishing_gradients.md explains them.
+curves.safetensors, the numbers behind them; docs/theory/vanishing_gradients.md explains
+them.
 """
 
 from support import clipping, command_line, plots
