@@ -5,13 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import BASE, CELLS, B, H, I, T, assert_close, initial_params, problem
+from covering import combinations
 
 import jaxrnn
 
-cells = pytest.mark.parametrize("name", BASE)
-reversals = pytest.mark.parametrize(
-    "reverse", [False, True], ids=["forward", "reverse"]
-)
+REVERSE = {"forward": False, "reverse": True}
 gradient_by_lag = jax.jit(jaxrnn.gradient_by_lag, static_argnums=0)
 
 
@@ -19,8 +17,7 @@ def total(by_lag):
     return jax.tree.map(lambda leaf: leaf.sum(0), by_lag)
 
 
-@cells
-@reversals
+@combinations(strength=1, name=BASE, reverse=REVERSE)
 def test_the_lags_add_up_to_the_gradient(name, reverse):
     cell = CELLS[name].cell
     case = problem(cell)
@@ -35,8 +32,7 @@ def test_the_lags_add_up_to_the_gradient(name, reverse):
     assert_close(*both(case.params, case.xs, case.dys), 1e-12)
 
 
-@pytest.mark.parametrize("batch", [(), (2, B)])
-@pytest.mark.parametrize("state", [False, True])
+@combinations(strength=1, batch=[(), (2, B)], state=[False, True])
 def test_a_learned_initial_state_is_used_at_the_step_it_enters(batch, state):
     cell = jaxrnn.learned_state(jaxrnn.elman(H))
     case = problem(cell, batch)
@@ -53,8 +49,7 @@ def test_a_learned_initial_state_is_used_at_the_step_it_enters(batch, state):
     assert_close(of_lags, dparams, 1e-12)
 
 
-@reversals
-@pytest.mark.parametrize("name", ["elman", "lstm"])
+@combinations(strength=1, name=["elman", "lstm"], reverse=REVERSE)
 def test_a_lag_is_what_reaches_the_parameters_of_that_step(name, reverse):
     """Each step gets parameters of its own, and the loss of one step is followed."""
     cell = CELLS[name].cell

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import CELLS, H, I, assert_close, gradients, problem
+from cases import CELLS, H, I, assert_close, gradients, problem, random_params
+from covering import quick
 
 import jaxrnn
 
@@ -21,10 +22,16 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(
+@quick(
     ("name", "options", "reverse"),
     [("lstm", options, False) for options in OPTIONS]
     + [("lstm", "remat", True), ("gru", "all", True)],
+    by_default=[
+        ("lstm", "unroll", False),
+        ("lstm", "remat, long", False),
+        ("lstm", "remat", True),
+        ("gru", "all", True),
+    ],
 )
 def test_values_and_gradients_are_those_of_unroll(name, options, reverse):
     cell = CELLS[name].cell
@@ -68,7 +75,7 @@ def test_unroll_with_takes_few_steps(num_steps):
 
 def memory(run, num_steps=1000):
     cell = jaxrnn.lstm(32)
-    params = cell.init(jax.random.key(0), 8, jnp.float32)
+    params = random_params(0, cell, jnp.float32, input_size=8)
     xs = jnp.zeros((num_steps, 4, 8), jnp.float32)
 
     def loss(params):
