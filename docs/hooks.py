@@ -18,6 +18,7 @@ ELSEWHERE = {  # the page, and the file of the repository that it shows
     "examples.md": "examples/README.md",
 }
 LINK = re.compile(r"(\]\()([^)\s#:]+)(#[^)\s]*)?\)")
+HREF = re.compile(r'(<a [^>]*href=")([^":#]+)(#[^"]*)?"')
 SESSION = re.compile(r"^    >>> .*\n(?:(?:\n)*    .*\n)*", re.MULTILINE)
 
 
@@ -32,6 +33,8 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Point links into the repository, and mark sessions as Python."""
     uri = page.file.src_uri
+    if uri.endswith(".py"):  # a notebook
+        return markdown
     source = ROOT / ELSEWHERE.get(uri, f"docs/{uri}")
 
     def link(match):
@@ -45,6 +48,23 @@ def on_page_markdown(markdown, page, config, files):
         else SESSION.sub(_fenced, LINK.sub(link, block))
         for block in blocks
     )
+
+
+def on_page_content(html, page, config, files):
+    """Point the links of notebooks, which come as HTML, in the same way."""
+    uri = page.file.src_uri
+    if not uri.endswith(".py"):
+        return html
+
+    def link(match):
+        before, path, anchor = match[1], match[2], match[3] or ""
+        target = _target(path, ROOT / "docs" / uri, uri, config, files)
+        if not target.startswith(config["repo_url"]):
+            inside = os.path.normpath(pathlib.PurePosixPath(uri).parent / target)
+            target = files.get_file_from_path(inside).url_relative_to(page.file)
+        return f'{before}{target}{anchor}"'
+
+    return HREF.sub(link, html)
 
 
 def _target(path, source, uri, config, files):
