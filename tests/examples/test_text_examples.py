@@ -32,6 +32,7 @@ def trained(tmp_path_factory, corpus):
     return out, run("--corpus", corpus, *small, "--out", out)
 
 
+@pytest.mark.slow
 def test_char_lm_trains(trained):
     out, result = trained
     assert result.returncode == 0, result.stderr
@@ -49,6 +50,7 @@ def test_char_lm_trains(trained):
     assert "--- greedy" in result.stdout
 
 
+@pytest.mark.slow
 def test_char_lm_generates_without_training(trained):
     out, _ = trained
     result = run("--out", out, "--generate", "In the ")
@@ -76,6 +78,7 @@ def test_char_lm_keeps_the_best_on_ctrl_c(tmp_path, corpus):
     assert out.splitlines()[-1].startswith("validation bits per character: ")
 
 
+@pytest.mark.slow
 def test_mistakes_are_named_before_anything_is_written(tmp_path, corpus, trained):
     out, _ = trained
     short = tmp_path / "short.txt"

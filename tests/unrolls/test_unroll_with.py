@@ -85,6 +85,7 @@ def memory(run, num_steps=1000):
     return compiled.memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.slow
 def test_rematerialisation_needs_less_memory(optimized):
     plain = memory(jaxrnn.unroll)
     chunked = memory(jaxrnn.unroll_with(chunk_size=32))
