@@ -3,6 +3,7 @@
 import email
 import importlib.util
 import pathlib
+import re
 import subprocess
 import sys
 import tarfile
@@ -56,7 +57,9 @@ def test_metadata_is_complete(distributions):
     assert metadata["License-File"] == "LICENSE"
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert metadata.get_payload().strip()
+    readme = metadata.get_payload()
+    assert readme.startswith("# jaxrnn")
+    assert not re.search(r"\]\((?!https:)", readme)  # on PyPI it leads nowhere
     for field in ("Author", "Keywords", "Summary"):
         assert metadata[field], field
     classifiers = metadata.get_all("Classifier")
