@@ -13,10 +13,9 @@
 # %% [markdown]
 # # A cell of your own
 #
-# In this tutorial you take a recurrent cell from a paper and add it to what jaxrnn can
-# run. At the end you can write a cell from its equations, derive its backward pass by
-# hand, let `check_cell` find the mistakes in it, and measure what the backward pass is
-# worth.
+# This tutorial takes a recurrent cell from a paper and adds it to what jaxrnn can run.
+# It shows how to write a cell from its equations, derive its backward pass by hand, let
+# `check_cell` find the mistakes in it, and measure what the backward pass is worth.
 #
 # The cell is the **update gate RNN** (UGRNN) of Collins, Sohl-Dickstein and Sussillo,
 # *Capacity and trainability in recurrent neural networks*, 2017, which the library does
@@ -65,8 +64,10 @@ from jaxrnn.testing import cell_properties, check_cell
 #
 # The products with the input need no state, so they belong in `project`. Both blocks of
 # weights stand side by side in one array, the gate first, so that one product serves
-# both. Inputs are rows, so `W x` of the paper becomes `x @ w_x`. In the letters of the
-# code:
+# both. `per_gate(glorot_uniform, 2)` draws each of the two blocks separately: the range
+# of Glorot's initialiser depends on the number of columns, and a block has `H` columns,
+# not `2H`. Inputs are rows, so `W x` of the paper becomes `x @ w_x`. In the letters of
+# the code:
 #
 #     a_x      = x W_x                              project
 #     a_g, a_c = a_x + h_prev W_h + b               step
@@ -170,7 +171,7 @@ curves = {"right gradient": result.history.train["loss"]}
 print(f"mean of the last 20 losses: {curves['right gradient'][-20:].mean():.4f}")
 
 # %% [markdown]
-# The layer ran the cell by `jaxrnn.unroll`, a scan that JAX differentiates. You can
+# The layer ran the cell with `jaxrnn.unroll`, a scan that JAX differentiates. You can
 # stop here: the cell works and learns. The rest of this page makes it train faster.
 #
 # ## The backward pass by hand
@@ -205,8 +206,8 @@ print(f"mean of the last 20 losses: {curves['right gradient'][-20:].mean():.4f}"
 # \]
 # </div>
 #
-# Let `da` be both side by side. The pre-activations contain `h_prev W_h`, so `da` also
-# reaches the state before, through the transposed matrix:
+# Let `da` be `da_g` and `da_c` concatenated. The pre-activations contain `h_prev W_h`,
+# so `da` also reaches the state before, through the transposed matrix:
 #
 # <div class="arithmatex">
 # \[
@@ -277,13 +278,14 @@ for error in check_cell(cell, properties=single_steps).errors:
 
 # %% [markdown]
 # The errors are those of rounding. Before you rely on a cell, run `check_cell(cell)`
-# without `properties`. That takes about half a minute, and adds whole sequences, masks,
-# resets, both directions and finite differences.
+# without `properties`. That takes some seconds for a small cell, up to half a minute
+# for one with an adjoint, and adds whole sequences, masks, resets, both directions and
+# finite differences.
 #
 # ## A mistake
 #
-# Now we make one on purpose. A likely one is to stop after `dh * g`, the direct path of
-# the state, and to forget that the state also enters the gate and the candidate.
+# Now let us make a plausible mistake: stopping after `dh * g`, the direct path of the
+# state, and forgetting that the state also enters the gate and the candidate.
 
 
 # %%
@@ -358,7 +360,7 @@ plt.show()
 # %% [markdown]
 # The units share the work. Those on the left take at a mark and keep otherwise. Those
 # on the right do the opposite, and many do not react to marks. No gate comes near 1, so
-# the network holds the value by its recurrent weights too.
+# the network holds the value with its recurrent weights too.
 #
 # ## What it is worth
 #
@@ -490,7 +492,7 @@ plt.show()
 #
 # **3. Without a loop.** Let the gate and the candidate depend on the input alone. Then
 # the step is linear in the state, `h = decay h_prev + drive`, and all steps can be
-# computed by a parallel scan. Write this cell with the field `coefficients`, and
+# computed with a parallel scan. Write this cell with the field `coefficients`, and
 # compare `jaxrnn.unroll_associative` with `jaxrnn.unroll`.
 #
 # <details>
