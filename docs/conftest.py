@@ -21,6 +21,8 @@ collect_ignore = [
     if not all(importlib.util.find_spec(package) for package in packages)
 ]
 
+collect_ignore_glob = ["*.py", "tutorials/*.py"]  # the site's own code, and notebooks
+
 
 @pytest.fixture(autouse=True)
 def standard_promotion():
