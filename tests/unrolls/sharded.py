@@ -9,7 +9,9 @@ import os
 import pathlib
 import sys
 
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+os.environ["XLA_FLAGS"] = " ".join(
+    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
+)
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 
 import all_models
