@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from cases import CELLS, H, random_params
+from cases import CELLS, H, I, random_params
 from covering import quick
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -224,3 +224,15 @@ def test_differences_are_exact_near_the_rounding_error():
         lambda x: jnp.maximum(x, 0.31) ** 3 + x**2, jnp.array(0.32), [jnp.array(1.0)]
     )
     np.testing.assert_allclose(kinked, 3 * 0.32**2 + 0.64, rtol=1e-9)
+
+
+def test_a_cell_whose_projection_needs_several_inputs_is_checked():
+    """The inputs of a cell with noise are the features and then the noise."""
+    noisy = jaxrnn.recurrent_dropout(jaxrnn.gru(H), 0.3)
+    report = check_cell(
+        noisy.noise.cell,
+        params=random_params(0, noisy),
+        input_size=I + H,
+        properties=["forward against step"],
+    )
+    assert not report.failures
