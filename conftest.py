@@ -8,6 +8,8 @@ import pathlib
 import jax
 import pytest
 
+from jaxrnn import kernels
+
 # The suite is bound by compilation, so compile cheaply: with few optimisations and, on
 # jax 0.10, by the older of two code generators for fused loops, which takes half the
 # time (docs/development.md, "Where the time goes"). Later versions do not have it, and
@@ -73,6 +75,13 @@ def bounded_memory_maps():
 def standard_promotion():
     """Promote as JAX does by default: Optax has Python scalars and counters."""
     with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture
+def without_kernels():
+    """Run cells by XLA alone."""
+    with kernels.using("xla"):
         yield
 
 

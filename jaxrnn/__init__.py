@@ -9,6 +9,7 @@ from . import data as data
 from . import decode as decode
 from . import diagnostics as diagnostics
 from . import initializers as initializers
+from . import kernels as kernels
 from . import losses as losses
 from . import metrics as metrics
 from . import normalization as normalization
@@ -183,6 +184,7 @@ __all__ = [
     "initializers",
     "janet",
     "jordan",
+    "kernels",
     "layer",
     "layer_norm",
     "layer_norm_gru",

@@ -251,6 +251,18 @@ class Derived(NamedTuple):
     cell: "Cell"
 
 
+class Kernel(NamedTuple):
+    """The compiled loop that computes what a cell computes; see ``docs/kernels.md``.
+
+    The parameters have fields ``w_x``, ``w_h``, ``b``, and perhaps ``b_h``; the state
+    is h, or h and c.
+    """
+
+    name: str  # in kernels/variant.cc
+    num_kept: int  # numbers of each unit and step that its backward pass needs
+    clip: float | None = None  # bound of the LSTM's cell state
+
+
 class _CellFields(NamedTuple):
     init: InitFn
     initial_state: InitialStateFn
@@ -262,12 +274,13 @@ class _CellFields(NamedTuple):
     coefficients: CoefficientsFn | None = None
     derived: Derived | None = None
     spatial_shape: Shape = ()
+    kernel: Kernel | None = None
     spec: Spec | None = None
 
 
 # These describe the other fields, so a change of another field makes them wrong. init
 # is an exception: it draws other numbers of the same structure.
-_OFFERS = ("adjoint", "noise", "coefficients", "derived")
+_OFFERS = ("adjoint", "noise", "coefficients", "derived", "kernel")
 _KEEP_OFFERS = {"init", "spec", *_OFFERS}
 
 
@@ -291,6 +304,7 @@ class Cell(Described, _CellFields):
       computes them once, before its loop.
     - ``spatial_shape`` S stands in inputs, pre-activations and outputs before the
       features: ``(*B, *S, I)``. Masks and resets do not have these axes.
+    - ``kernel`` names a compiled loop that computes the same, on a CPU.
     - ``spec`` describes a cell that a factory of this library made. Cells with equal
       descriptions are equal, and share compiled programs.
     """
@@ -300,14 +314,17 @@ class Cell(Described, _CellFields):
     def _replace(self, **changes: Any) -> "Cell":
         """Return a copy with other fields.
 
-        ``adjoint``, ``noise``, ``coefficients`` and ``derived`` describe the other
-        fields. If a field other than these, ``init`` or ``spec`` changes, those that
-        are not given too become None. So a description that no longer holds cannot give
-        a wrong gradient: without ``adjoint``, ``unroll_bptt`` raises; without
-        ``noise``, nothing is drawn.
+        ``adjoint``, ``noise``, ``coefficients``, ``derived`` and ``kernel`` describe
+        the other fields. If a field other than these, ``init`` or ``spec`` changes,
+        those that are not given too become None. So a description that no longer holds
+        cannot give a wrong gradient: without ``adjoint``, ``unroll_bptt`` raises;
+        without ``noise``, nothing is drawn. ``kernel`` describes the adjoint too, and
+        becomes None if that changes.
         """
         if not changes.keys() <= _KEEP_OFFERS:
             changes = dict.fromkeys(_OFFERS) | changes
+        elif "adjoint" in changes:
+            changes = {"kernel": None} | changes
         return super()._replace(**changes)
 
 

@@ -25,12 +25,18 @@ Accumulated over all steps::
 import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from .._base import Adjoint, Cell
+from .._base import Adjoint, Cell, Kernel
 from .._checks import check_activation
 from .._descriptions.spec import described
-from .._numerics.activation import Activation, activation_transposed, kept_of
+from .._numerics.activation import (
+    Activation,
+    activation_transposed,
+    identity,
+    kept_of,
+)
 from .._numerics.precision import (
     Product,
     add_bias,
@@ -129,6 +135,21 @@ def elman_accumulate(
     return dparams, dot_transposed(das, params.w_x).astype(xs.dtype)
 
 
+_KERNELS = [
+    (jnp.tanh, "elman_tanh"),
+    (jax.nn.tanh, "elman_tanh"),
+    (jax.lax.tanh, "elman_tanh"),
+    (jax.nn.relu, "elman_relu"),
+    (jax.nn.leaky_relu, "elman_leaky_relu"),
+    (identity, "elman_identity"),
+]
+
+
+def _kernel(activation: Activation) -> Kernel | None:
+    names = (name for known, name in _KERNELS if known is activation)
+    return next((Kernel(name, num_kept=0) for name in names), None)
+
+
 @described
 def elman(
     hidden_size: int,
@@ -185,4 +206,5 @@ def elman(
             backward=functools.partial(elman_backward, **options),
             accumulate=elman_accumulate,
         ),
+        kernel=_kernel(activation),
     )

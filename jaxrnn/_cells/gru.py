@@ -43,7 +43,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._base import Adjoint, Cell
+from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
@@ -311,4 +311,5 @@ def gru(
         step=step,
         output_size=hidden_size,
         adjoint=adjoint,
+        kernel=Kernel("gru", num_kept=4) if reset_after else None,
     )

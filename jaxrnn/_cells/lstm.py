@@ -35,7 +35,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from .._base import Adjoint, Cell
+from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
@@ -248,4 +248,5 @@ def lstm(
             backward=functools.partial(lstm_backward, **options),
             accumulate=lstm_accumulate,
         ),
+        kernel=Kernel("lstm", num_kept=5, clip=cell_clip),
     )

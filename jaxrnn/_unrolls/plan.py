@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import jax
 
+from .._native import library
+from .._native.loop import Native
 from .._numerics.tuning import on_cpu
 from .._typing import Params, State
 from .arguments import Inputs, Run
@@ -51,6 +53,8 @@ class Size(NamedTuple):
     batch: int  # B, entries of the batch, times the spatial positions
     width: int  # A, pre-activations of an entry
     state: State  # leaves (*B, ...)
+    num_inputs: int = 1  # I
+    dtype: str | None = None  # of the parameters and inputs; None if there are several
 
 
 class Loops(NamedTuple):
@@ -64,15 +68,32 @@ def size_of(run: Run, params: Params, inputs: Inputs) -> Size:
     """Return the sizes of a run."""
     xs = inputs.xs
     width = jax.eval_shape(run.cell.project, params, xs).shape[-1]
-    return Size(len(xs), math.prod(xs.shape[1:-1]), width, inputs.state)
+    dtypes = {leaf.dtype.name for leaf in (*jax.tree.leaves(params), xs)}
+    dtype = dtypes.pop() if len(dtypes) == 1 else None
+    batch = math.prod(xs.shape[1:-1])
+    return Size(len(xs), batch, width, inputs.state, xs.shape[-1], dtype)
 
 
 def fast_loops(run: Run, size: Size) -> Loops:
-    """Choose the fastest loops for a run, by its sizes and the platform.
+    """Choose the fastest loops for a run, by its cell, its sizes and the platform."""
+    loops = _chunk_loops(size, _fast_chunk_size(size), recompute=False)
+    if not _runs_natively(run, size):
+        return loops
+    return Loops(
+        with_gradient=Native(loops.with_gradient, keep=True),
+        without_gradient=Native(loops.without_gradient, keep=False),
+    )
 
-    ``run`` has no influence yet: a loop for particular cells would be chosen here.
-    """
-    return _chunk_loops(size, _fast_chunk_size(size), recompute=False)
+
+def _runs_natively(run: Run, size: Size) -> bool:
+    """Decide whether the compiled kernel of a cell runs it."""
+    if run is None or run.cell.kernel is None or not on_cpu():
+        return False
+    sizes = (size.num_steps, size.batch, size.num_inputs)
+    if size.dtype not in ("float32", "float64") or not all(sizes):
+        return False
+    # XLA gathers the operands of a custom call, which may be sharded over devices.
+    return jax.device_count() == 1 and library.selected() is not None
 
 
 def small_loops(run: Run, size: Size, chunk_size: int | None = None) -> Loops:
@@ -97,7 +118,7 @@ def _chunk_loops(size: Size, chunk_size: int, *, recompute: bool) -> Loops:
 
 
 def _fast_chunk_size(size: Size) -> int:
-    num_steps, batch, width, _ = size
+    num_steps, batch, width = size.num_steps, size.batch, size.width
     in_cache = num_steps * batch * width <= WHOLE
     if in_cache or num_steps * batch <= MAX_ROWS or not on_cpu():
         return max(num_steps, 1)

@@ -152,7 +152,7 @@ def memory(cell, run=jaxrnn.unroll_bptt):
     return analysis.temp_size_in_bytes + analysis.output_size_in_bytes
 
 
-def test_less_that_is_asked_for_costs_less(optimized):
+def test_less_that_is_asked_for_costs_less(optimized, without_kernels):
     cell = jaxrnn.lstm(64)
     last, outputs, states = (
         memory(each)

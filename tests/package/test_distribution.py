@@ -44,7 +44,7 @@ def test_source_distribution_has_no_tests_and_no_benchmarks(distributions):
         names = {name.partition("/")[2] for name in sdist.getnames()}
     assert names >= PACKAGE | {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
     folders = {name.partition("/")[0] for name in names if "/" in name}
-    assert folders == {"jaxrnn"}
+    assert folders == {"jaxrnn", "kernels"}
 
 
 def test_metadata_is_complete(distributions):

@@ -125,7 +125,7 @@ def pads(fun, *arguments):
     ],
 )
 def test_a_loop_by_a_large_aligned_matrix_adds_columns(
-    rows, hidden_size, dtype, expected
+    rows, hidden_size, dtype, expected, without_kernels
 ):
     cell = jaxrnn.lstm(hidden_size)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 3, dtype))

@@ -1,0 +1,1 @@
+"""Loops over time compiled from C++, for CPUs: the sources are in ``kernels/``."""
