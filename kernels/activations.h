@@ -58,8 +58,8 @@ ALWAYS_INLINE Vec<double> exp(Vec<double> x) {
 ALWAYS_INLINE Vec<double> tanh(Vec<double> x) {
   static constexpr double kP[] = {-9.64399179425052238628e-1, -9.92877231001918586564e1,
                                   -1.61468768441708447952e3};
-  static constexpr double kQ[] = {1.0, 1.12811678491632931402e2,
-                                  2.23548839060100448583e3, 4.84406305325125486048e3};
+  static constexpr double kQ[] = {1.0, 1.12811678491632931402e2, 2.23548839060100448583e3,
+                                  4.84406305325125486048e3};
   x = clip(x, 20.0);
   const Vec<double> z = x * x;
   const Vec<double> near = x + x * z * polynomial(z, kP) / polynomial(z, kQ);

@@ -4,6 +4,7 @@ The build of the package (``hatch_build.py``) does the same when it is installed
 compiler is g++, or what the environment variable ``CXX`` names.
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -63,7 +64,7 @@ class CannotBuildError(Exception):
 def build(
     target: Path = TARGET, *, machine: str | None = None, more: Iterable[str] = ()
 ) -> Path:
-    """Compile the library ``libkernels.so``.
+    """Compile the library ``libkernels.so``, unless it is up to date.
 
     Args:
         target: folder to put it in.
@@ -83,6 +84,11 @@ def build(
             f"there are no kernels for {platform.system()} on {machine}"
         )
     compiler = _compiler()
+    library = target / "libkernels.so"
+    version = metadata.version("jaxlib")
+    made_of = _digest([*compiler, machine, version, *more])
+    if library.exists() and _note(target).get("made_of") == made_of:
+        return library
     sources = [
         (f"{name}.o", "variant.cc", (*variant.flags, *_defines(name, variant)))
         for name, variant in variants.items()
@@ -98,15 +104,16 @@ def build(
             return made
 
         made = list(pool.map(compile_one, sources))
-        library = Path(folder) / "libkernels.so"
-        _run([*compiler, "-shared", *more, "-o", library, *made, "-lpthread"])
+        linked = Path(folder) / "libkernels.so"
+        _run([*compiler, "-shared", *more, "-o", linked, *made, "-lpthread"])
         target.mkdir(parents=True, exist_ok=True)
         # A process that has loaded the old library keeps it: the new one is another
         # file.
-        shutil.copy(library, target / "libkernels.so.new")
-        os.replace(target / "libkernels.so.new", target / "libkernels.so")
-    _note(target, jaxlib=metadata.version("jaxlib"))
-    return target / "libkernels.so"
+        new = target / f"libkernels.so.{os.getpid()}"
+        shutil.copy(linked, new)
+        os.replace(new, library)
+    _write_note(target, jaxlib=version, made_of=made_of)
+    return library
 
 
 def build_or_say_why_not(target: Path = TARGET) -> None:
@@ -115,12 +122,28 @@ def build_or_say_why_not(target: Path = TARGET) -> None:
         build(target)
     except CannotBuildError as error:
         (target / "libkernels.so").unlink(missing_ok=True)
-        _note(target, why_not=str(error))
+        _write_note(target, why_not=str(error))
         print(f"jaxrnn is installed without its kernels: {error}", file=sys.stderr)
 
 
-def _note(target: Path, **words: str) -> None:
+def _write_note(target: Path, **words: str) -> None:
     (target / "built.json").write_text(json.dumps(words) + "\n")
+
+
+def _note(target: Path) -> dict[str, str]:
+    try:
+        return json.loads((target / "built.json").read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _digest(words: Iterable[str]) -> str:
+    """Name what the library is made of: sources, compiler, and versions."""
+    digest = hashlib.sha256("\n".join(words).encode())
+    for path in sorted(HERE.iterdir()):
+        if path.suffix in (".h", ".cc", ".py"):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _defines(name: str, variant: Variant) -> tuple[str, ...]:

@@ -23,8 +23,7 @@ struct State {
 
 struct Lstm {
   static constexpr Size kGates = 4, kStates = 2, kKept = 5;
-  static constexpr bool kTwoBiases = false, kReadsPrevious = false,
-                        kReadsOutput = false;
+  static constexpr bool kTwoBiases = false, kReadsPrevious = false, kReadsOutput = false;
 
   template <class T, class V = Vec<T>>
   static ALWAYS_INLINE State<V> forward(const Options& options, const V* ax, const V* ah,
@@ -60,8 +59,7 @@ struct Lstm {
 
 struct Gru {
   static constexpr Size kGates = 3, kStates = 1, kKept = 4;
-  static constexpr bool kTwoBiases = true, kReadsPrevious = true,
-                        kReadsOutput = false;
+  static constexpr bool kTwoBiases = true, kReadsPrevious = true, kReadsOutput = false;
 
   template <class T, class V = Vec<T>>
   static ALWAYS_INLINE State<V> forward(const Options&, const V* ax, const V* ah,
@@ -133,8 +131,7 @@ struct Identity {
 template <class Activation>
 struct Elman {
   static constexpr Size kGates = 1, kStates = 1, kKept = 0;
-  static constexpr bool kTwoBiases = false, kReadsPrevious = false,
-                        kReadsOutput = true;
+  static constexpr bool kTwoBiases = false, kReadsPrevious = false, kReadsOutput = true;
 
   template <class T, class V = Vec<T>>
   static ALWAYS_INLINE State<V> forward(const Options&, const V* ax, const V* ah, State<V>,

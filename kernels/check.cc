@@ -35,7 +35,8 @@ std::vector<T> numbers(Size count, Size seed) {
 template <class T>
 double checksum(const std::vector<T>& values, Size seed) {
   double sum = 0;
-  for (Size n = 0; n < values.size(); n++) sum += double(values[n]) * number<double>(n, seed);
+  for (Size n = 0; n < values.size(); n++)
+    sum += double(values[n]) * number<double>(n, seed);
   return sum;
 }
 
@@ -84,12 +85,9 @@ struct Known {
   double sum;
 };
 constexpr Known kKnown[] = {
-    {"lstm", -0.28331934331698194},
-    {"gru", -0.7028647697091999},
-    {"elman_tanh", -0.66983515286795},
-    {"elman_relu", 1.5644667742890306},
-    {"elman_leaky_relu", 1.5527172410585477},
-    {"elman_identity", -0.7119563188171014},
+    {"lstm", -0.28331934331698194},           {"gru", -0.7028647697091999},
+    {"elman_tanh", -0.66983515286795},        {"elman_relu", 1.5644667742890306},
+    {"elman_leaky_relu", 1.5527172410585477}, {"elman_identity", -0.7119563188171014},
 };
 
 template <class T>

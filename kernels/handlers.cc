@@ -57,7 +57,8 @@ class Reader {
   template <class T>
   T* fail(const char* kind, Size index) {
     if (error_.empty()) {
-      error_ = std::string(kind) + " " + std::to_string(index) + " has another type or size";
+      error_ =
+          std::string(kind) + " " + std::to_string(index) + " has another type or size";
     }
     return nullptr;
   }
@@ -119,8 +120,8 @@ Error invalid(const std::string& what) {
 }
 
 template <class T>
-Error run_forward(ffi::ThreadPool pool, const Attributes& attributes, ffi::RemainingArgs args,
-                  ffi::RemainingRets rets) {
+Error run_forward(ffi::ThreadPool pool, const Attributes& attributes,
+                  ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Variant* variant = selected();
   if (variant == nullptr) return Error(ErrorCode::kInternal, "jaxrnn: no variant");
   const auto* loops = find<T>(*variant, attributes.cell.data(), attributes.cell.size());
@@ -134,7 +135,8 @@ Error run_forward(ffi::ThreadPool pool, const Attributes& attributes, ffi::Remai
   r.ys = reader.result<T>(kRYs, places * p.units);
   r.h_last = reader.result<T>(kRHLast, state);
   r.c_last = reader.result<T>(kRCLast, loops->states > 1 ? state : 0);
-  r.kept = reader.result<T>(kRKept, keep ? places * loops->kept * padded_units<T>(p.units) : 0);
+  r.kept =
+      reader.result<T>(kRKept, keep ? places * loops->kept * padded_units<T>(p.units) : 0);
   if (!reader.error().empty()) return invalid(reader.error());
   PoolThreads<ffi::ThreadPool> threads(pool);
   try {
@@ -146,8 +148,8 @@ Error run_forward(ffi::ThreadPool pool, const Attributes& attributes, ffi::Remai
 }
 
 template <class T>
-Error run_backward(ffi::ThreadPool pool, const Attributes& attributes, ffi::RemainingArgs args,
-                   ffi::RemainingRets rets) {
+Error run_backward(ffi::ThreadPool pool, const Attributes& attributes,
+                   ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Variant* variant = selected();
   if (variant == nullptr) return Error(ErrorCode::kInternal, "jaxrnn: no variant");
   const auto* loops = find<T>(*variant, attributes.cell.data(), attributes.cell.size());
@@ -188,15 +190,15 @@ bool is_double(ffi::RemainingArgs& args) {
   return xs.has_value() && xs->element_type() == ffi::F64;
 }
 
-Error forward_handler(ffi::ThreadPool pool, std::string_view cell, bool reverse, double clip,
-                      ffi::RemainingArgs args, ffi::RemainingRets rets) {
+Error forward_handler(ffi::ThreadPool pool, std::string_view cell, bool reverse,
+                      double clip, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Attributes attributes{cell, reverse, clip};
   return is_double(args) ? run_forward<double>(pool, attributes, args, rets)
                          : run_forward<float>(pool, attributes, args, rets);
 }
 
-Error backward_handler(ffi::ThreadPool pool, std::string_view cell, bool reverse, double clip,
-                       ffi::RemainingArgs args, ffi::RemainingRets rets) {
+Error backward_handler(ffi::ThreadPool pool, std::string_view cell, bool reverse,
+                       double clip, ffi::RemainingArgs args, ffi::RemainingRets rets) {
   const Attributes attributes{cell, reverse, clip};
   return is_double(args) ? run_backward<double>(pool, attributes, args, rets)
                          : run_backward<float>(pool, attributes, args, rets);
@@ -259,6 +261,9 @@ double jaxrnn_checksum(const char* name, int cell) {
   }
   return 0;
 }
+
+// The version of XLA's interface for calls that this library is made for.
+int jaxrnn_ffi_version() { return 1000 * XLA_FFI_API_MAJOR + XLA_FFI_API_MINOR; }
 
 // INTERFACE in jaxrnn/_native/library.py.
 int jaxrnn_interface() { return 1; }

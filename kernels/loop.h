@@ -127,7 +127,9 @@ struct Layout {
         input{(inputs + kLanes<T> - 1) / kLanes<T>, kMaxVectors} {}
 
   // Units of a vector that exist.
-  Size present(Size vector) const { return std::min(kLanes<T>, units - vector * kLanes<T>); }
+  Size present(Size vector) const {
+    return std::min(kLanes<T>, units - vector * kLanes<T>);
+  }
 
   const Traits cell;
   const Size inputs, units;
@@ -281,13 +283,14 @@ template <class T>
 class ForwardPart : protected Part<T> {
  protected:
   using Base = Part<T>;
-  using Base::layout_, Base::problem_, Base::share_, Base::first_, Base::rows_;
   using Base::chunk_, Base::places_, Base::begins_, Base::num_places_;
+  using Base::layout_, Base::problem_, Base::share_, Base::first_, Base::rows_;
   using V = Vec<T>;
 
  public:
-  ForwardPart(const Problem<T>& problem, const Traits& cell, const ForwardWeights<T>& weights,
-              const Results<T>& results, Barrier& barrier, Size first, Size last)
+  ForwardPart(const Problem<T>& problem, const Traits& cell,
+              const ForwardWeights<T>& weights, const Results<T>& results, Barrier& barrier,
+              Size first, Size last)
       : Base(problem, cell, first, last),
         weights_(weights),
         results_(results),
@@ -395,6 +398,15 @@ class ForwardPart : protected Part<T> {
   Buffer<T> ax_, c_;
 };
 
+// Where what is kept of a vector of units begins. It is stored by cache lines of units,
+// (line, kept, unit in the line), whatever the size of a vector: so one variant can read
+// what another one wrote, if the variant is changed between two calls.
+template <class Cell, class T>
+Size kept_begin(Size vector) {
+  constexpr Size per_line = kLine<T> / kLanes<T>;
+  return vector / per_line * Cell::kKept * kLine<T> + vector % per_line * kLanes<T>;
+}
+
 // The gates of one cell, forward.
 template <class Cell, class T>
 class ForwardGates final : public ForwardPart<T> {
@@ -413,8 +425,8 @@ class ForwardGates final : public ForwardPart<T> {
     const Size at = this->at(place.time, place.row), r = place.row - first_;
     const Size first = panel * layout_.per_panel;
     const Size last = first + layout_.gates.vectors(panel) / num_gates;
-    const T* from = ax_ + layout_.gates.begin(panel, chunk_ * rows_) +
-                    n * layout_.gates.length(panel);
+    const T* from =
+        ax_ + layout_.gates.begin(panel, chunk_ * rows_) + n * layout_.gates.length(panel);
     for (Size unit = first; unit < last; unit++) {
       const Size present = layout_.present(unit);
       V ax[num_gates], ah[num_gates], kept[Cell::kKept + 1];
@@ -430,8 +442,8 @@ class ForwardGates final : public ForwardPart<T> {
       store_first(results_.ys + at * layout_.units + unit * lanes, next.h, present);
       if (Cell::kStates > 1) store(c_ + r * layout_.padded + unit * lanes, next.c);
       if (Cell::kKept > 0 && results_.kept != nullptr) {
-        T* to = results_.kept + at * layout_.kept + unit * Cell::kKept * lanes;
-        for (Size i = 0; i < Cell::kKept; i++) store(to + i * lanes, kept[i]);
+        T* to = results_.kept + at * layout_.kept + kept_begin<Cell, T>(unit);
+        for (Size i = 0; i < Cell::kKept; i++) store(to + i * kLine<T>, kept[i]);
       }
     }
   }
@@ -462,8 +474,8 @@ template <class T>
 class BackwardPart : protected Part<T> {
  protected:
   using Base = Part<T>;
-  using Base::layout_, Base::problem_, Base::share_, Base::first_, Base::rows_;
   using Base::chunk_, Base::places_, Base::begins_, Base::num_places_;
+  using Base::layout_, Base::problem_, Base::share_, Base::first_, Base::rows_;
   using V = Vec<T>;
   static constexpr Size kFirst = 0, kFresh = 1, kStep = 2;  // values of `origins_`
 
@@ -599,7 +611,8 @@ class BackwardPart : protected Part<T> {
     for (Size r = 0; r < rows_; r++) {
       if (!this->reset(time, first_ + r)) continue;
       move(dh_ + r * layout_.padded, row(gradients_.dh_fresh, r));
-      if (layout_.cell.states > 1) move(dc_ + r * layout_.padded, row(gradients_.dc_fresh, r));
+      if (layout_.cell.states > 1)
+        move(dc_ + r * layout_.padded, row(gradients_.dc_fresh, r));
     }
   }
 
@@ -679,9 +692,9 @@ class BackwardPart : protected Part<T> {
 template <class Cell, class T>
 class BackwardGates final : public BackwardPart<T> {
   using Base = BackwardPart<T>;
-  using Base::layout_, Base::problem_, Base::share_, Base::first_, Base::rows_;
   using Base::chunk_, Base::places_, Base::given_, Base::team_, Base::hs_, Base::dh_;
   using Base::dc_;
+  using Base::layout_, Base::problem_, Base::share_, Base::first_, Base::rows_;
   using V = Vec<T>;
 
  public:
@@ -695,8 +708,8 @@ class BackwardGates final : public BackwardPart<T> {
     for (Size unit = share_.first_unit; unit < share_.last_unit; unit++) {
       const Size present = layout_.present(unit), panel = unit / layout_.per_panel;
       V kept[Cell::kKept + 1], da[num_gates], da_h[num_gates];
-      const T* from = given_.kept + at * layout_.kept + unit * Cell::kKept * lanes;
-      for (Size i = 0; i < Cell::kKept; i++) kept[i] = load(from + i * lanes);
+      const T* from = given_.kept + at * layout_.kept + kept_begin<Cell, T>(unit);
+      for (Size i = 0; i < Cell::kKept; i++) kept[i] = load(from + i * kLine<T>);
       V h_prev = {}, h = {};
       if (Cell::kReadsPrevious) h_prev = load_first(hs_[n] + unit * lanes, present);
       const Size y = at * layout_.units + unit * lanes;
@@ -755,8 +768,9 @@ void forward(const Problem<T>& problem, const Results<T>& results, Threads& thre
   const Layout<T> layout(problem, cell);
   const Size width = layout.gates.width();
   const Division division = divide(problem, cell, threads.count());
-  ForwardWeights<T> weights{Buffer<T>(width * layout.inputs), Buffer<T>(width * layout.units),
-                            Buffer<T>(width), Buffer<T>(width)};
+  ForwardWeights<T> weights{Buffer<T>(width * layout.inputs),
+                            Buffer<T>(width * layout.units), Buffer<T>(width),
+                            Buffer<T>(width)};
   auto pack = [&](Size panel) {
     pack_gates(layout, problem.w_x, layout.inputs, panel, +weights.x);
     pack_gates(layout, problem.w_h, layout.units, panel, +weights.h);

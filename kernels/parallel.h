@@ -93,7 +93,9 @@ class PoolThreads : public Threads {
  public:
   explicit PoolThreads(Pool& pool) : pool_(pool) {}
 
-  Size count() const override { return Size(std::max<std::int64_t>(pool_.num_threads(), 1)); }
+  Size count() const override {
+    return Size(std::max<std::int64_t>(pool_.num_threads(), 1));
+  }
 
   void for_each(Size count, const std::function<void(Size)>& task) override {
     if (count == 0) return;

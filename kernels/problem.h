@@ -21,25 +21,25 @@ struct Problem {
   Size steps, batch, inputs, units;  // T, B, I, H
   bool reverse;                      // take the steps from the last to the first
   Options options;
-  const T *xs;                  // (T, B, I)
-  const T *w_x, *w_h, *b, *b_h; // (I, G H), (H, G H), (G H), (G H)
-  const T *h_first, *c_first;   // (B, H), before the first step taken
-  const T *h_fresh, *c_fresh;   // (B, H), what a reset restores
-  const bool *mask, *resets;    // (T, B), in the order of time
+  const T* xs;                   // (T, B, I)
+  const T *w_x, *w_h, *b, *b_h;  // (I, G H), (H, G H), (G H), (G H)
+  const T *h_first, *c_first;    // (B, H), before the first step taken
+  const T *h_fresh, *c_fresh;    // (B, H), what a reset restores
+  const bool *mask, *resets;     // (T, B), in the order of time
 };
 
 template <class T>
 struct Results {
-  T *ys;               // (T, B, H)
+  T* ys;               // (T, B, H)
   T *h_last, *c_last;  // (B, H)
-  T *kept;             // (T, B, kept_size), or null
+  T* kept;             // (T, B, kept_size), or null
 };
 
 template <class T>
 struct Cotangents {
-  const T *ys, *kept;         // results of the forward pass
-  const T *dys;               // (T, B, H)
-  const T *dh_last, *dc_last; // (B, H)
+  const T *ys, *kept;          // results of the forward pass
+  const T* dys;                // (T, B, H)
+  const T *dh_last, *dc_last;  // (B, H)
 };
 
 template <class T>
@@ -60,11 +60,14 @@ class Threads {
   virtual void together(Size most, const std::function<void(Size, Size)>& task) = 0;
 };
 
-// Numbers that a run keeps of each step and batch entry, H being rounded up to 64 bytes.
+// Numbers in a cache line, which is as long as the longest vector.
+template <class T>
+constexpr Size kLine = 64 / sizeof(T);
+
+// What a run keeps of a step and batch entry has this many numbers for each of its fields.
 template <class T>
 constexpr Size padded_units(Size units) {
-  constexpr Size line = 64 / sizeof(T);
-  return (units + line - 1) / line * line;
+  return (units + kLine<T> - 1) / kLine<T> * kLine<T>;
 }
 
 // The loops of one cell, in one variant.

@@ -1,7 +1,6 @@
 // One variant: all cells of cells.h, compiled for one set of instructions.
-#include "variants.h"
-
 #include "loop.h"
+#include "variants.h"
 
 namespace jaxrnn {
 namespace VARIANT {
@@ -9,8 +8,8 @@ namespace {
 
 template <class T, class Cell>
 constexpr Loops<T> loops(const char* name) {
-  return {name,         Cell::kGates,      Cell::kStates,
-          Cell::kKept,  &forward<Cell, T>, &backward<Cell, T>};
+  return {name,        Cell::kGates,      Cell::kStates,
+          Cell::kKept, &forward<Cell, T>, &backward<Cell, T>};
 }
 
 template <class T>

@@ -27,7 +27,8 @@ const std::vector<Variant>& variants() {
                 __builtin_cpu_supports("fma");
        },
        avx512::cells_float, avx512::cells_double},
-      {"avx2", [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
+      {"avx2",
+       [] { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); },
        avx2::cells_float, avx2::cells_double},
       {"sse2", [] { return true; }, baseline::cells_float, baseline::cells_double},
 #else

@@ -6,12 +6,12 @@
 
 #include "problem.h"
 
-#define JAXRNN_DECLARE_VARIANT(name)              \
-  namespace jaxrnn {                              \
-  namespace name {                                \
-  const std::vector<Loops<float>>& cells_float(); \
+#define JAXRNN_DECLARE_VARIANT(name)                \
+  namespace jaxrnn {                                \
+  namespace name {                                  \
+  const std::vector<Loops<float>>& cells_float();   \
   const std::vector<Loops<double>>& cells_double(); \
-  }                                               \
+  }                                                 \
   }
 
 JAXRNN_DECLARE_VARIANT(baseline)

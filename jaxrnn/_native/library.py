@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import pathlib
+import re
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -42,7 +43,7 @@ def library() -> Library:
     try:
         handle = _load()
         variants = _usable_variants(handle)
-    except (OSError, AttributeError, RuntimeError) as error:
+    except (OSError, AttributeError, RuntimeError, ValueError) as error:
         why_not = f"the compiled kernels cannot be used ({error}): {AGAIN}"
         warnings.warn(f"jaxrnn runs without its kernels: {why_not}", stacklevel=2)
         return _none(why_not)
@@ -77,20 +78,28 @@ def _load() -> Any:
     """
     handle = ctypes.CDLL(str(LIBRARY))
     handle.jaxrnn_variants.restype = ctypes.c_char_p
-    built = _note().get("jaxlib", "an unknown version")
     if handle.jaxrnn_interface() != INTERFACE:
-        raise RuntimeError("it belongs to another version of jaxrnn")
-    try:
-        for name in ("jaxrnn_forward", "jaxrnn_backward"):
-            function = getattr(handle, name)
-            jax.ffi.register_ffi_target(
-                name, jax.ffi.pycapsule(function), platform="cpu"
-            )
-    except Exception as error:  # JAX raises its own classes
+        raise RuntimeError("they belong to another version of jaxrnn")
+    # JAX registers calls when it starts its backend, and that fails as a whole if a
+    # call is made for a newer version of the interface.
+    built, running = handle.jaxrnn_ffi_version(), _ffi_version()
+    if built // 1000 != running // 1000 or built > running:
         raise RuntimeError(
-            f"built with jaxlib {built}, running with {jaxlib.__version__}: {error}"
-        ) from error
+            f"built with jaxlib {_note().get('jaxlib', 'of another version')}, running "
+            f"with {jaxlib.__version__}"
+        )
+    for name in ("jaxrnn_forward", "jaxrnn_backward"):
+        capsule = jax.ffi.pycapsule(getattr(handle, name))
+        jax.ffi.register_ffi_target(name, capsule, platform="cpu")
     return handle
+
+
+def _ffi_version() -> int:
+    """Return the version of jaxlib's interface for calls: 1000 * major + minor."""
+    header = pathlib.Path(jax.ffi.include_dir(), "xla", "ffi", "api", "c_api.h")
+    found = re.findall(r"define XLA_FFI_API_M(?:AJ|IN)OR (\d+)", header.read_text())
+    major, minor = map(int, found)
+    return 1000 * major + minor
 
 
 # Counts changes of the operands, results and attributes of the two calls.
