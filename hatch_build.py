@@ -6,6 +6,8 @@ XLA alone.
 """
 
 import importlib.util
+import re
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,4 @@ def _builder() -> Any:
 
 
 def _platform() -> str:
-    from packaging.tags import platform_tags
-
-    return next(iter(platform_tags()))
+    return re.sub(r"[^0-9a-zA-Z]", "_", sysconfig.get_platform())

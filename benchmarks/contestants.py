@@ -18,6 +18,7 @@ from jax import lax
 from measure import Program, compiled
 
 import jaxrnn
+from jaxrnn import kernels
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent.parent / "tests" / "helpers"))
 import frameworks
@@ -148,6 +149,16 @@ def _ours(name: str, unroll_fn, modes=MODES) -> Contestant:
         return compiled(step, (problem.params, problem.state, problem.xs[0]))
 
     return own._replace(program=program)
+
+
+def _by_xla(ours: Contestant) -> Contestant:
+    """The same contestant without the compiled kernels."""
+
+    def program(problem, mode):
+        with kernels.using("xla"):
+            return ours.program(problem, mode)
+
+    return ours._replace(name="jaxrnn XLA", program=program, values=None)
 
 
 def _peer(name: str, library: str, rows: dict[str, str]) -> Contestant:
@@ -343,6 +354,7 @@ def contestants() -> list[Contestant]:
     """List jaxrnn, and every installed peer."""
     found = [
         _ours("jaxrnn", jaxrnn.unroll_bptt),
+        _by_xla(_ours("jaxrnn", jaxrnn.unroll_bptt, ("forward", "train"))),
         _ours("jaxrnn unroll", jaxrnn.unroll, ("forward", "train")),
         _naive(),
     ]

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxrnn import kernels
+
 PACKAGES = ["jaxrnn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch"]
 FLAGS = ["XLA_FLAGS", "LD_PRELOAD", "GLIBC_TUNABLES", "OMP_NUM_THREADS"]
 
@@ -89,6 +91,7 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
+        "kernels": kernels.status(),
         "flags": {name: os.environ[name] for name in FLAGS if os.environ.get(name)},
     }
 

@@ -260,7 +260,7 @@ class Kernel(NamedTuple):
 
     name: str  # in kernels/variant.cc
     num_kept: int  # numbers of each unit and step that its backward pass needs
-    clip: float | None = None  # bound of the LSTM's cell state
+    option: float = 0.0  # an argument of the cell, for those that have one
 
 
 class _CellFields(NamedTuple):

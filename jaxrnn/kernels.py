@@ -1,7 +1,8 @@
 """Compiled loops for CPUs: which of them run here, and how to turn them off.
 
-On a CPU, :func:`jaxrnn.unroll_bptt` runs ``elman``, ``lstm`` and ``gru`` by loops
-compiled from C++, in float32 and float64. They compute what the cells compute in JAX,
+On a CPU, :func:`jaxrnn.unroll_bptt` runs ``elman``, ``lstm``, ``gru``,
+``coupled_lstm``, ``janet`` and ``mgu`` by loops compiled from C++, in float32 and
+float64. They compute what the cells compute in JAX,
 several times faster where the network is small. They are built when jaxrnn is
 installed, if there is a C++17 compiler. Where they cannot run, XLA runs the same cell,
 with the same results.

@@ -56,7 +56,7 @@ double run(const Loops<T>& loops) {
 
   Problem<T> p = {};
   p.steps = kSteps, p.batch = kBatch, p.inputs = kInputs, p.units = kUnits;
-  p.options.clip = 0.5;
+  p.option = 0.5;
   p.xs = xs.data(), p.w_x = w_x.data(), p.w_h = w_h.data(), p.b = b.data();
   p.b_h = b_h.data(), p.h_first = h.data(), p.c_first = c.data();
   p.h_fresh = h_fresh.data(), p.c_fresh = c_fresh.data(), p.mask = mask, p.resets = resets;
@@ -85,7 +85,9 @@ struct Known {
   double sum;
 };
 constexpr Known kKnown[] = {
-    {"lstm", -0.28331934331698194},           {"gru", -0.7028647697091999},
+    {"lstm", -0.28331934331698194},           {"coupled_lstm", 0.007450015738672433},
+    {"janet", -0.34776592885002966},          {"gru", -0.7028647697091999},
+    {"gru_before", -0.7538542765860364},      {"mgu", -0.5144937106416294},
     {"elman_tanh", -0.66983515286795},        {"elman_relu", 1.5644667742890306},
     {"elman_leaky_relu", 1.5527172410585477}, {"elman_identity", -0.7119563188171014},
 };

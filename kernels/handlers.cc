@@ -71,7 +71,7 @@ class Reader {
 struct Attributes {
   std::string_view cell;
   bool reverse;
-  double clip;
+  double option;
 };
 
 // The problem that the operands describe. Absent arrays have no elements.
@@ -96,7 +96,7 @@ Problem<T> read_problem(Reader& reader, ffi::RemainingArgs& args, const Loops<T>
   p.inputs = Size(xs->dimensions()[2]);
   p.units = Size(w_h->dimensions()[0]);
   p.reverse = attributes.reverse;
-  p.options.clip = attributes.clip;
+  p.option = attributes.option;
   const Size width = loops.gates * p.units, state = p.batch * p.units;
   const Size second = loops.states > 1 ? state : 0;
   const Size places = p.steps * p.batch;
@@ -191,15 +191,15 @@ bool is_double(ffi::RemainingArgs& args) {
 }
 
 Error forward_handler(ffi::ThreadPool pool, std::string_view cell, bool reverse,
-                      double clip, ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  const Attributes attributes{cell, reverse, clip};
+                      double option, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  const Attributes attributes{cell, reverse, option};
   return is_double(args) ? run_forward<double>(pool, attributes, args, rets)
                          : run_forward<float>(pool, attributes, args, rets);
 }
 
 Error backward_handler(ffi::ThreadPool pool, std::string_view cell, bool reverse,
-                       double clip, ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  const Attributes attributes{cell, reverse, clip};
+                       double option, ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  const Attributes attributes{cell, reverse, option};
   return is_double(args) ? run_backward<double>(pool, attributes, args, rets)
                          : run_backward<float>(pool, attributes, args, rets);
 }
@@ -214,7 +214,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxrnn_forward, jaxrnn::forward_handler,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Attr<std::string_view>("cell")
                                   .Attr<bool>("reverse")
-                                  .Attr<double>("clip")
+                                  .Attr<double>("option")
                                   .RemainingArgs()
                                   .RemainingRets());
 
@@ -223,7 +223,7 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(jaxrnn_backward, jaxrnn::backward_handler,
                                   .Ctx<xla::ffi::ThreadPool>()
                                   .Attr<std::string_view>("cell")
                                   .Attr<bool>("reverse")
-                                  .Attr<double>("clip")
+                                  .Attr<double>("option")
                                   .RemainingArgs()
                                   .RemainingRets());
 

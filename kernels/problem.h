@@ -9,19 +9,14 @@ namespace jaxrnn {
 
 using Size = std::size_t;
 
-// Options of cells, which are arguments of their factories.
-struct Options {
-  double clip = 0;  // bound of the LSTM's cell state; 0: none
-};
-
 // Arrays are contiguous, the last axis being the fastest. A null pointer stands for an
 // array that the run does not have.
 template <class T>
 struct Problem {
   Size steps, batch, inputs, units;  // T, B, I, H
   bool reverse;                      // take the steps from the last to the first
-  Options options;
-  const T* xs;                   // (T, B, I)
+  double option;  // an argument of the cell: clip of lstm (0: none), beta of janet
+  const T* xs;    // (T, B, I)
   const T *w_x, *w_h, *b, *b_h;  // (I, G H), (H, G H), (G H), (G H)
   const T *h_first, *c_first;    // (B, H), before the first step taken
   const T *h_fresh, *c_fresh;    // (B, H), what a reset restores

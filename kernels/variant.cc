@@ -1,5 +1,6 @@
 // One variant: all cells of cells.h, compiled for one set of instructions.
-#include "loop.h"
+#include "backward.h"
+#include "forward.h"
 #include "variants.h"
 
 namespace jaxrnn {
@@ -16,7 +17,11 @@ template <class T>
 const std::vector<Loops<T>>& cells() {
   static const std::vector<Loops<T>> all = {
       loops<T, Lstm>("lstm"),
+      loops<T, CoupledLstm>("coupled_lstm"),
+      loops<T, Janet>("janet"),
       loops<T, Gru>("gru"),
+      loops<T, GruBefore>("gru_before"),
+      loops<T, Mgu>("mgu"),
       loops<T, Elman<Tanh>>("elman_tanh"),
       loops<T, Elman<Relu>>("elman_relu"),
       loops<T, Elman<LeakyRelu>>("elman_leaky_relu"),

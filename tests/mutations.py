@@ -26,7 +26,7 @@ class Mistake(NamedTuple):
     """One replacement in one file, and where tests should notice it."""
 
     name: str
-    file: str  # below jaxrnn/
+    file: str  # below jaxrnn/; kernels are built again
     before: str  # occurs once in the file
     after: str
     folders: str  # of tests/, the ones to try first
@@ -392,6 +392,107 @@ MISTAKES = [
         "REMOVED",
         "package",
     ),
+    # The compiled kernels
+    Mistake(
+        "kernel: the derivative of the input gate",
+        "../kernels/cells.h",
+        "da[0] = dc * g * i * (T(1) - i);",
+        "da[0] = dc * g * i;",
+        "native",
+    ),
+    Mistake(
+        "kernel: the reset gate is left out of a cotangent",
+        "../kernels/cells.h",
+        "da_h[2] = r * da[2];",
+        "da_h[2] = da[2];",
+        "native",
+    ),
+    Mistake(
+        "kernel: the cotangent of a clipped cell state passes",
+        "../kernels/cells.h",
+        "dc = (unclipped < most) & (unclipped > -most) ? dc : zero;",
+        "dc = (unclipped < most) | (unclipped > -most) ? dc : zero;",
+        "native",
+    ),
+    Mistake(
+        "kernel: the slope of leaky ReLU",
+        "../kernels/cells.h",
+        "slope = broadcast(T(0.01));",
+        "slope = broadcast(T(0.1));",
+        "native",
+    ),
+    Mistake(
+        "kernel: a coefficient of tanh",
+        "../kernels/activations.h",
+        "1.3379673659801483e-01f",
+        "1.3380e-01f",
+        "native",
+    ),
+    Mistake(
+        "kernel: a reset restores the first state",
+        "../kernels/forward.h",
+        "set_state(r, problem_.h_fresh, problem_.c_fresh);",
+        "set_state(r, problem_.h_first, problem_.c_fresh);",
+        "native",
+    ),
+    Mistake(
+        "kernel: a gradient crosses a reset",
+        "../kernels/backward.h",
+        "      from[i] = 0;\n",
+        "",
+        "native",
+    ),
+    Mistake(
+        "kernel: a masked step is the one before",
+        "../kernels/backward.h",
+        "if (this->valid(time, first_ + r)) origin = kStep + step;",
+        "origin = kStep + step;",
+        "native",
+    ),
+    Mistake(
+        "kernel: a reversed run goes forward",
+        "../kernels/team.h",
+        "problem_.reverse ? problem_.steps - 1 - step : step",
+        "problem_.reverse ? step : step",
+        "native",
+    ),
+    Mistake(
+        "kernel: a sum does not begin at zero",
+        "../kernels/backward.h",
+        "    zero(layout_.x, team_.db, 1);\n",
+        "",
+        "native",
+    ),
+    Mistake(
+        "kernel: the gradients of a second thread are lost",
+        "../kernels/layout.h",
+        "for (Size n = 1; n < packed.size(); n++)",
+        "for (Size n = 2; n < packed.size(); n++)",
+        "native",
+    ),
+    Mistake(
+        "kernel: a product leaves its last row out",
+        "../kernels/product.h",
+        "for (Size k = 0; k < count; k++, panel += Vectors * kLanes<T>) {\n"
+        "    const T* a = columns[k] + at;",
+        "for (Size k = 1; k < count; k++, panel += Vectors * kLanes<T>) {\n"
+        "    const T* a = columns[k] + at;",
+        "native",
+    ),
+    Mistake(
+        "kernel: a vmapped axis is folded into time",
+        "_native/loop.py",
+        "xs=move(1, inputs.xs, inputs_axes.xs)",
+        "xs=move(0, inputs.xs, inputs_axes.xs)",
+        "native",
+    ),
+    Mistake(
+        "kernel: a changed adjoint keeps the kernel",
+        "_base.py",
+        'changes = {"kernel": None} | changes',
+        "changes = dict(changes)",
+        "native testing",
+    ),
 ]
 
 
@@ -408,6 +509,9 @@ def plant(mistake, package):
             f"got {text.count(mistake.before)} times"
         )
     path.write_text(text.replace(mistake.before, mistake.after))
+    if path.parent.name == "kernels":
+        command = [sys.executable, path.parent / "build.py"]
+        subprocess.run(command, check=True, capture_output=True)
 
 
 def first_failure(copy, folders):

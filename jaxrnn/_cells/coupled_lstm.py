@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from .._base import Adjoint, Cell
+from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
 from .._numerics.gate_activation import activate
 from .._numerics.precision import (
@@ -213,4 +213,5 @@ def coupled_lstm(
             backward=coupled_lstm_backward,
             accumulate=coupled_lstm_accumulate,
         ),
+        kernel=Kernel("coupled_lstm", num_kept=4),
     )

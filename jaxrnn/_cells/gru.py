@@ -295,10 +295,10 @@ def gru(
     hidden_size = check_size("hidden_size", hidden_size)
     reset_after = check_bool("reset_after", reset_after)
     if reset_after:
-        step = gru_step
+        step, kernel = gru_step, Kernel("gru", num_kept=4)
         adjoint = Adjoint(gru_forward, gru_backward, gru_accumulate)
     else:
-        step = gru_before_step
+        step, kernel = gru_before_step, Kernel("gru_before", num_kept=3)
         adjoint = Adjoint(
             gru_before_forward, gru_before_backward, gru_before_accumulate
         )
@@ -311,5 +311,5 @@ def gru(
         step=step,
         output_size=hidden_size,
         adjoint=adjoint,
-        kernel=Kernel("gru", num_kept=4) if reset_after else None,
+        kernel=kernel,
     )

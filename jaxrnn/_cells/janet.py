@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._base import Adjoint, Cell
+from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
@@ -203,4 +203,5 @@ def janet(
             backward=janet_backward,
             accumulate=janet_accumulate,
         ),
+        kernel=Kernel("janet", num_kept=3, option=beta),
     )

@@ -248,5 +248,5 @@ def lstm(
             backward=functools.partial(lstm_backward, **options),
             accumulate=lstm_accumulate,
         ),
-        kernel=Kernel("lstm", num_kept=5, clip=cell_clip),
+        kernel=Kernel("lstm", num_kept=5, option=cell_clip or 0.0),
     )

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .._base import Adjoint, Cell
+from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
 from .._numerics.precision import (
     Product,
@@ -197,4 +197,5 @@ def mgu(
         adjoint=Adjoint(
             forward=mgu_forward, backward=mgu_backward, accumulate=mgu_accumulate
         ),
+        kernel=Kernel("mgu", num_kept=2),
     )

@@ -121,7 +121,7 @@ def _call(name, results, operands, run):
         *operands,
         cell=kernel.name,
         reverse=run.reverse,
-        clip=np.float64(kernel.clip or 0.0),
+        option=np.float64(kernel.option),
     )
 
 

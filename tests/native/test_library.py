@@ -37,7 +37,11 @@ spec.loader.exec_module(build)
 STEPS, BATCH, INPUTS, UNITS = 5, 3, 2, 7
 CHECKED = [
     jaxrnn.lstm(UNITS, cell_clip=0.5),
+    jaxrnn.coupled_lstm(UNITS),
+    jaxrnn.janet(UNITS, beta=0.5),
     jaxrnn.gru(UNITS),
+    jaxrnn.gru(UNITS, reset_after=False),
+    jaxrnn.mgu(UNITS),
     *(
         jaxrnn.elman(UNITS, activation=activation)
         for activation in (jnp.tanh, jax.nn.relu, jax.nn.leaky_relu, identity)

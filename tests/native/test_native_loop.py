@@ -83,9 +83,9 @@ def sized_problem(cell, num_inputs, **options):
 def test_the_cells_that_have_a_kernel():
     assert set(NATIVE) == {
         *("elman", "elman-relu", "elman-leaky-relu"),
-        *("lstm", "clipped-lstm", "gru"),
+        *("lstm", "clipped-lstm", "coupled-lstm"),
+        *("gru", "gru-before", "mgu", "janet"),
     }
-    assert jaxrnn.gru(3, reset_after=False).kernel is None
     assert jaxrnn.elman(3, activation=jax.nn.softplus).kernel is None
 
 
@@ -97,7 +97,7 @@ def test_values_and_gradients_equal_those_of_jax(name, dtype):
     check(cell, problem(cell, (), dtype, mask=False, resets=False))
 
 
-@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru", "gru-before"])
 @pytest.mark.parametrize(
     ("steps", "batch", "inputs", "units"),
     [
@@ -113,10 +113,10 @@ def test_sizes(name, steps, batch, inputs, units):
     check(cell, sized_problem(cell, inputs, **options))
 
 
-@pytest.mark.parametrize("name", ["elman", "lstm", "gru"])
+@pytest.mark.parametrize("name", ["elman", "lstm", "gru", "gru-before"])
 @pytest.mark.parametrize("flags", FLAGS.values(), ids=FLAGS)
 def test_threads_share_units_if_weights_are_large_and_entries_few(name, flags):
-    units = {"elman": 900, "lstm": 320, "gru": 370}[name]
+    units = {"elman": 900, "lstm": 320, "gru": 370, "gru-before": 370}[name]
     cell = cell_of(name, units)
     mask, resets = flags
     check(
