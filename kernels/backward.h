@@ -63,7 +63,8 @@ class BackwardPart : protected Part<T> {
         blocks_(blocks(layout_.x, team.da)),
         dh_(layout_.padded * rows_),
         dc_(cell.states > 1 ? layout_.padded * rows_ : 0),
-        dq_(cell.two_products ? layout_.padded * rows_ : 0) {
+        dq_(cell.two_products ? layout_.padded * rows_ : 0),
+        strips_(std::max(layout_.inputs, layout_.units) * capacity_) {
     for (Size product = 0; product < layout_.products; product++) {
       const Buffer<T>& da = layout_.apart() ? team.da_h[product] : team.da;
       blocks_h_[product] = blocks(layout_.h[product], da);
@@ -240,15 +241,22 @@ class BackwardPart : protected Part<T> {
     }
   }
 
-  // sums (height, packed columns) += A^T da, where rows[n] is the row of A at place n.
+  // sums (height, packed columns) += A^T da, where rows[n] is the row of A at place n. A is
+  // copied to strips as wide as a tile is high, which all panels then read in order.
   void add_products(const Columns<T>& columns, const std::vector<const T*>& rows,
                     Size height, const Blocks& da, T* sums) {
+    for_tiles(height, [&](Size first, Size count) {
+      T* strip = strips_ + first * num_places_;
+      for (Size n = 0; n < num_places_; n++) {
+        for (Size i = 0; i < count; i++) *strip++ = rows[n][first + i];
+      }
+    });
     for (Size p = share_.first_panel(columns); p < share_.last_panel(columns); p++) {
       const Size vectors = columns.panels.vectors(p), length = columns.panels.length(p);
       T* to = sums + columns.panels.begin(p, height);
       for_tiles(height, [&](Size first, Size count) {
-        add_transposed(count, vectors, rows.data(), first, num_places_, da[p].first,
-                       to + first * length);
+        add_transposed(count, vectors, strips_ + first * num_places_, num_places_,
+                       da[p].first, to + first * length);
       });
     }
   }
@@ -275,6 +283,7 @@ class BackwardPart : protected Part<T> {
   std::vector<const T*> xs_, hs_, qs_;  // rows that the products read, at each place
   Blocks blocks_, blocks_h_[2];
   Buffer<T> dh_, dc_, dq_;
+  Buffer<T> strips_;  // of the rows that a gradient multiplies
 };
 
 // The gates of one cell, backward.

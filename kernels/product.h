@@ -87,11 +87,10 @@ void tile_of_blocks(const Block<T>* blocks, Size num_blocks, Size row, const T* 
   copy_tile<T>(acc, sums);
 }
 
-// sums (Rows, Vectors) += A^T panel, where columns[k] + at points to the numbers of A at
-// row k in Rows neighbouring columns.
+// sums (Rows, Vectors) += A^T panel, where `strip` holds Rows neighbouring columns of A,
+// row by row.
 template <class T, Size Rows, Size Vectors>
-void tile_transposed(const T* const* columns, Size at, Size count, const T* panel,
-                     T* sums) {
+void tile_transposed(const T* strip, Size count, const T* panel, T* sums) {
   Vec<T> acc[Rows][Vectors];
 #pragma GCC unroll 8
   for (Size i = 0; i < Rows; i++) {
@@ -100,14 +99,13 @@ void tile_transposed(const T* const* columns, Size at, Size count, const T* pane
       acc[i][j] = load(sums + (i * Vectors + j) * kLanes<T>);
     }
   }
-  for (Size k = 0; k < count; k++, panel += Vectors * kLanes<T>) {
-    const T* a = columns[k] + at;
+  for (Size k = 0; k < count; k++, panel += Vectors * kLanes<T>, strip += Rows) {
     Vec<T> b[Vectors];
 #pragma GCC unroll 8
     for (Size j = 0; j < Vectors; j++) b[j] = load(panel + j * kLanes<T>);
 #pragma GCC unroll 8
     for (Size i = 0; i < Rows; i++) {
-      const Vec<T> number = broadcast(a[i]);
+      const Vec<T> number = broadcast(strip[i]);
 #pragma GCC unroll 8
       for (Size j = 0; j < Vectors; j++) acc[i][j] += number * b[j];
     }
@@ -164,11 +162,10 @@ __attribute__((noinline)) void multiply_blocks(Size num_rows, Size vectors,
 
 template <class T>
 __attribute__((noinline)) void add_transposed(Size num_columns, Size vectors,
-                                              const T* const* columns, Size at, Size count,
-                                              const T* panel, T* sums) {
-  with_sizes(num_columns, vectors, [&](auto r, auto v) {
-    tile_transposed<T, r, v>(columns, at, count, panel, sums);
-  });
+                                              const T* strip, Size count, const T* panel,
+                                              T* sums) {
+  with_sizes(num_columns, vectors,
+             [&](auto r, auto v) { tile_transposed<T, r, v>(strip, count, panel, sums); });
 }
 
 // Call f(first, rows) for tiles of nearly equal height that cover `count` rows.

@@ -473,10 +473,8 @@ MISTAKES = [
     Mistake(
         "kernel: a product leaves its last row out",
         "../kernels/product.h",
-        "for (Size k = 0; k < count; k++, panel += Vectors * kLanes<T>) {\n"
-        "    const T* a = columns[k] + at;",
-        "for (Size k = 1; k < count; k++, panel += Vectors * kLanes<T>) {\n"
-        "    const T* a = columns[k] + at;",
+        "for (Size k = 0; k < count; k++, panel += Vectors * kLanes<T>, strip",
+        "for (Size k = 1; k < count; k++, panel += Vectors * kLanes<T>, strip",
         "native",
     ),
     Mistake(

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import functools
-import math
 import os
 import resource
 import subprocess
@@ -360,7 +359,7 @@ OUT_OF_MEMORY = """
     params = jaxrnn.ElmanParams(zeros[:1] + 0, zeros, zeros[0])
     xs = jnp.ones((1, 1, 1), jnp.float32)
     run = jax.jit(lambda p, x: jaxrnn.unroll_bptt(cell, p, x)[1])
-    print(run(params, xs).sum())
+    run = run.lower(params, xs).compile()
     test_native_loop.limit_memory(20 * 2**20)
     try:
         run(params, xs).block_until_ready()
@@ -379,5 +378,4 @@ def test_out_of_memory_is_an_exception():
         text=True,
         timeout=120,
     )
-    assert done.stdout.split()[-1:] == ["caught"], done.stderr[-2000:]
-    assert math.isfinite(float(done.stdout.split()[0]))
+    assert done.stdout.split() == ["caught"], done.stderr[-2000:]
