@@ -353,7 +353,7 @@ OUT_OF_MEMORY = """
     from jaxrnn import kernels
     import test_native_loop
 
-    units = 4000
+    units = 8000  # a copy of the weights takes 256 MB
     cell = jaxrnn.elman(units)
     zeros = jnp.zeros((units, units), jnp.float32)
     params = jaxrnn.ElmanParams(zeros[:1] + 0, zeros, zeros[0])

@@ -102,7 +102,7 @@ def test_few_small_entries_run_one_by_one(monkeypatch):
 
 @cpu_only
 @pytest.mark.usefixtures("optimized")
-def test_an_entry_by_itself_is_one_kernel_where_the_plan_counts_on_it():
+def test_an_entry_by_itself_is_one_kernel_where_the_plan_counts_on_it(without_kernels):
     lowered = compiled_gradient(jaxrnn.unroll_bptt, jaxrnn.lstm(16), 1000, 2, 16)
     kernels = lowered.compile().as_text().count('xla_cpu_small_call="true"')
     assert kernels == (4 if plans.LOOPS_ARE_KERNELS else 0)  # two entries, both ways
