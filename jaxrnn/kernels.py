@@ -54,6 +54,6 @@ def using(name: str) -> AbstractContextManager[None]:
         name: ``"xla"``, or one of :func:`variants`. The choice is for all threads.
 
     Raises:
-        ValueError: the name is none of these.
+        ValueError: ``name`` is neither ``"xla"`` nor one of :func:`variants`.
     """
     return library.using(name)

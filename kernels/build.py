@@ -68,7 +68,8 @@ def build(
 
     Args:
         target: folder to put it in.
-        machine: name of the processor's architecture; None takes that of this one.
+        machine: architecture to compile for, such as x86_64; None compiles for the
+            machine that runs this.
         more: further arguments for the compiler.
 
     Returns:

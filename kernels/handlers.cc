@@ -119,70 +119,72 @@ Error invalid(const std::string& what) {
   return Error(ErrorCode::kInvalidArgument, "jaxrnn: " + what);
 }
 
-template <class T>
-Error run_forward(ffi::ThreadPool pool, const Attributes& attributes,
-                  ffi::RemainingArgs args, ffi::RemainingRets rets) {
+// Find the loops of the cell, read the problem, and call run(loops, problem, reader), which
+// reads the other arrays and returns a function that computes.
+template <class T, class Run>
+Error run_loops(ffi::ThreadPool& pool, const Attributes& attributes,
+                ffi::RemainingArgs& args, ffi::RemainingRets& rets, Run run) {
   const Variant* variant = selected();
   if (variant == nullptr) return Error(ErrorCode::kInternal, "jaxrnn: no variant");
   const auto* loops = find<T>(*variant, attributes.cell.data(), attributes.cell.size());
   if (loops == nullptr) return invalid("no cell " + std::string(attributes.cell));
   Reader reader(args, rets);
-  const Problem<T> p = read_problem<T>(reader, args, *loops, attributes);
-  const Size state = p.batch * p.units, places = p.steps * p.batch;
-  auto kept = rets.get<ffi::AnyBuffer>(kRKept);
-  const bool keep = kept.has_value() && (*kept)->dimensions().size() == 3;
-  Results<T> r = {};
-  r.ys = reader.result<T>(kRYs, places * p.units);
-  r.h_last = reader.result<T>(kRHLast, state);
-  r.c_last = reader.result<T>(kRCLast, loops->states > 1 ? state : 0);
-  r.kept =
-      reader.result<T>(kRKept, keep ? places * loops->kept * padded_units<T>(p.units) : 0);
+  const Problem<T> problem = read_problem<T>(reader, args, *loops, attributes);
+  const auto compute = run(*loops, problem, reader);
   if (!reader.error().empty()) return invalid(reader.error());
   PoolThreads<ffi::ThreadPool> threads(pool);
   try {
-    loops->forward(p, r, threads);
+    compute(threads);
   } catch (const std::bad_alloc&) {
-    return Error(ErrorCode::kResourceExhausted, "jaxrnn: out of memory in a forward pass");
+    return Error(ErrorCode::kResourceExhausted, "jaxrnn: out of memory in a kernel");
   }
   return Error::Success();
 }
 
 template <class T>
+Error run_forward(ffi::ThreadPool pool, const Attributes& attributes,
+                  ffi::RemainingArgs args, ffi::RemainingRets rets) {
+  auto kept = rets.get<ffi::AnyBuffer>(kRKept);
+  const bool keep = kept.has_value() && (*kept)->dimensions().size() == 3;
+  auto run = [keep](const Loops<T>& loops, const Problem<T>& p, Reader& reader) {
+    const Size state = p.batch * p.units, places = p.steps * p.batch;
+    const Size record = keep ? loops.kept * padded_units<T>(p.units) : 0;
+    Results<T> r = {};
+    r.ys = reader.result<T>(kRYs, places * p.units);
+    r.h_last = reader.result<T>(kRHLast, state);
+    r.c_last = reader.result<T>(kRCLast, loops.states > 1 ? state : 0);
+    r.kept = reader.result<T>(kRKept, places * record);
+    return [&loops, &p, r](Threads& threads) { loops.forward(p, r, threads); };
+  };
+  return run_loops<T>(pool, attributes, args, rets, run);
+}
+
+template <class T>
 Error run_backward(ffi::ThreadPool pool, const Attributes& attributes,
                    ffi::RemainingArgs args, ffi::RemainingRets rets) {
-  const Variant* variant = selected();
-  if (variant == nullptr) return Error(ErrorCode::kInternal, "jaxrnn: no variant");
-  const auto* loops = find<T>(*variant, attributes.cell.data(), attributes.cell.size());
-  if (loops == nullptr) return invalid("no cell " + std::string(attributes.cell));
-  Reader reader(args, rets);
-  const Problem<T> p = read_problem<T>(reader, args, *loops, attributes);
-  const Size state = p.batch * p.units, places = p.steps * p.batch;
-  const Size second = loops->states > 1 ? state : 0, width = loops->gates * p.units;
-  Cotangents<T> c = {};
-  c.ys = reader.operand<T>(kYs, places * p.units);
-  c.kept = reader.operand<T>(kKept, places * loops->kept * padded_units<T>(p.units));
-  c.dys = reader.operand<T>(kDys, places * p.units);
-  c.dh_last = reader.operand<T>(kDhLast, state);
-  c.dc_last = reader.operand<T>(kDcLast, second);
-  Gradients<T> g = {};
-  const bool has_resets = p.resets != nullptr;
-  g.dxs = reader.result<T>(kDxs, places * p.inputs);
-  g.dw_x = reader.result<T>(kDwx, p.inputs * width);
-  g.dw_h = reader.result<T>(kDwh, p.units * width);
-  g.db = reader.result<T>(kDb, width);
-  g.db_h = reader.result<T>(kDbh, p.b_h != nullptr ? width : 0);
-  g.dh_first = reader.result<T>(kDh, state);
-  g.dc_first = reader.result<T>(kDc, second);
-  g.dh_fresh = reader.result<T>(kDhFresh, has_resets ? state : 0);
-  g.dc_fresh = reader.result<T>(kDcFresh, has_resets ? second : 0);
-  if (!reader.error().empty()) return invalid(reader.error());
-  PoolThreads<ffi::ThreadPool> threads(pool);
-  try {
-    loops->backward(p, c, g, threads);
-  } catch (const std::bad_alloc&) {
-    return Error(ErrorCode::kResourceExhausted, "jaxrnn: out of memory in a backward pass");
-  }
-  return Error::Success();
+  auto run = [](const Loops<T>& loops, const Problem<T>& p, Reader& reader) {
+    const Size state = p.batch * p.units, places = p.steps * p.batch;
+    const Size second = loops.states > 1 ? state : 0, width = loops.gates * p.units;
+    const bool has_resets = p.resets != nullptr;
+    Cotangents<T> c = {};
+    c.ys = reader.operand<T>(kYs, places * p.units);
+    c.kept = reader.operand<T>(kKept, places * loops.kept * padded_units<T>(p.units));
+    c.dys = reader.operand<T>(kDys, places * p.units);
+    c.dh_last = reader.operand<T>(kDhLast, state);
+    c.dc_last = reader.operand<T>(kDcLast, second);
+    Gradients<T> g = {};
+    g.dxs = reader.result<T>(kDxs, places * p.inputs);
+    g.dw_x = reader.result<T>(kDwx, p.inputs * width);
+    g.dw_h = reader.result<T>(kDwh, p.units * width);
+    g.db = reader.result<T>(kDb, width);
+    g.db_h = reader.result<T>(kDbh, p.b_h != nullptr ? width : 0);
+    g.dh_first = reader.result<T>(kDh, state);
+    g.dc_first = reader.result<T>(kDc, second);
+    g.dh_fresh = reader.result<T>(kDhFresh, has_resets ? state : 0);
+    g.dc_fresh = reader.result<T>(kDcFresh, has_resets ? second : 0);
+    return [&loops, &p, c, g](Threads& threads) { loops.backward(p, c, g, threads); };
+  };
+  return run_loops<T>(pool, attributes, args, rets, run);
 }
 
 bool is_double(ffi::RemainingArgs& args) {
