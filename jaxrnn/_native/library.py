@@ -25,7 +25,7 @@ _FULL_NAMES = {"avx512": "AVX-512", "avx2": "AVX2", "sse2": "SSE2", "neon": "NEO
 
 
 class Library(NamedTuple):
-    """Variants that run on this machine, fastest first; the reason if there are none."""
+    """Variants that run on this machine, fastest first, or why there are none."""
 
     handle: Any
     variants: tuple[str, ...]
