@@ -1,7 +1,9 @@
 """The compiled loops compute what the cells compute in JAX, in every variant."""
 
 import concurrent.futures
+import contextlib
 import functools
+import mmap
 import os
 import resource
 import subprocess
@@ -341,11 +343,16 @@ def test_python_threads_may_run_at_once():
             assert_close(each.result(timeout=60), expected, 1e-14)
 
 
-def limit_memory(more):
+def leave_memory(most, block=2**24):
+    """Leaves this process ``most`` bytes of addresses, whatever it has freed before."""
     with open("/proc/self/statm") as statm:
-        pages = int(statm.read().split()[0])
-    most = pages * resource.getpagesize() + more
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+        now = int(statm.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + most, now + most))
+    taken = []
+    with contextlib.suppress(OSError):
+        while True:
+            taken.append(mmap.mmap(-1, block, prot=mmap.PROT_READ))
+    return taken[most // block :]
 
 
 OUT_OF_MEMORY = """
@@ -353,14 +360,15 @@ OUT_OF_MEMORY = """
     from jaxrnn import kernels
     import test_native_loop
 
-    units = 8000  # a copy of the weights takes 256 MB
+    units = 11000  # a copy of the weights takes 484 MB
     cell = jaxrnn.elman(units)
     zeros = jnp.zeros((units, units), jnp.float32)
     params = jaxrnn.ElmanParams(zeros[:1] + 0, zeros, zeros[0])
     xs = jnp.ones((1, 1, 1), jnp.float32)
     run = jax.jit(lambda p, x: jaxrnn.unroll_bptt(cell, p, x)[1])
     run = run.lower(params, xs).compile()
-    test_native_loop.limit_memory(200 * 2**20)
+    assert "jaxrnn_" in run.as_text()
+    taken = test_native_loop.leave_memory(200 * 2**20)
     try:
         run(params, xs).block_until_ready()
     except Exception as error:
