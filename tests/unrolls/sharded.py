@@ -1,17 +1,13 @@
-"""Run by test_sharded.py in a process of its own: two devices must be asked for first.
+"""Run by test_sharded.py in a process of its own: devices are counted once.
 
-    python tests/unrolls/sharded.py [CELL or LAYER ...]
+    JAX_NUM_CPU_DEVICES=2 python tests/unrolls/sharded.py [CELL or LAYER ...]
 
 Prints the largest difference between gradients on two devices and on one, by case.
 """
 
-import os
 import pathlib
 import sys
 
-os.environ["XLA_FLAGS"] = " ".join(
-    [os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count=2"]
-)
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "helpers"))
 
 import all_models

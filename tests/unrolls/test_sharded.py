@@ -22,7 +22,7 @@ def test_sharded_batches_have_the_gradient_of_one_device(names):
         [sys.executable, SCRIPT, *names],
         capture_output=True,
         text=True,
-        env=scripts.environment(),
+        env={**scripts.environment(), "JAX_NUM_CPU_DEVICES": "2"},
     )
     assert done.returncode == 0, done.stderr
     lines = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
