@@ -48,7 +48,7 @@ struct Lstm {
     V dc = d.c + d.h * o * (T(1) - m * m);
     if (option > 0) {
       const V most = broadcast(T(option)), zero = {};
-      dc = (unclipped < most) & (unclipped > -most) ? dc : zero;
+      dc = ((unclipped < most) & (unclipped > -most)) ? dc : zero;
     }
     da[0] = dc * g * i * (T(1) - i);
     da[1] = dc * c_prev * f * (T(1) - f);

@@ -41,7 +41,8 @@ class Buffer {
   operator T*() const { return data_; }
 
  private:
-  static constexpr Size kHuge = 2 * 1024 * 1024;  // a large page: fewer to fetch and find
+  static constexpr Size kHuge =
+      Size{2} * 1024 * 1024;  // a large page: fewer to fetch and find
   T* data_ = nullptr;
 };
 

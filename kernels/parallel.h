@@ -53,7 +53,7 @@ class Door {
 
   // What a helper does.
   void enter() {
-    Size member;
+    Size member = 0;
     {
       std::unique_lock<std::mutex> lock(mutex_);
       if (members_ != 0) return;

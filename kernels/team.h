@@ -117,7 +117,7 @@ class Part {
   // that go with them; and it should have so many rows that sums of the gradients are
   // loaded and stored rarely.
   static Size chunk_size(const Layout<T>& layout, Size steps, Size rows) {
-    constexpr Size kBytes = 192 * 1024, kLeast = 192, kLarge = 384, kMost = 512;
+    constexpr Size kBytes = Size{192} * 1024, kLeast = 192, kLarge = 384, kMost = 512;
     const Size fitting = kBytes / (layout.x.panels.width() * sizeof(T));
     const Size height = layout.inputs + layout.units;  // of the gradients
     const Size least = std::clamp(height * 2 / 3, kLeast, kLarge);

@@ -238,7 +238,7 @@ def test_a_machine_without_kernels_is_named(tmp_path):
 def compile_checks(folder, machine, compiler, *flags):
     """Compile all variants and tests/native/sanitized.cc into a program."""
     headers = ["-I", ROOT / "kernels"]
-    line = [*compiler, "-std=c++17", "-Wno-psabi", "-ffp-contract=fast", *flags]
+    line = [*compiler, *build.FLAGS, "-Werror", *flags]
     objects = []
     for name, variant in build.VARIANTS[machine].items():
         objects.append(folder / f"{name}.o")
@@ -284,3 +284,21 @@ def test_the_format_of_the_sources():
     sources.append(pathlib.Path(__file__).with_name("sanitized.cc"))
     style = f"--style=file:{ROOT / 'kernels' / '.clang-format'}"
     subprocess.run([formatter, style, "--dry-run", "-Werror", *sources], check=True)
+
+
+@built
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["variant", "variants", "check", "handlers"])
+def test_the_linter_finds_nothing(name):
+    linter = shutil.which("clang-tidy", path=os.path.dirname(sys.executable))
+    if linter is None:
+        pytest.skip("needs clang-tidy, of the extra dev")
+    machine = build.MACHINES.get(platform.machine(), platform.machine())
+    variant, options = list(build.VARIANTS[machine].items())[-1]
+    flags = [*options.flags, *build._defines(variant, options)]
+    flags += [*build.FLAGS, "-isystem", build._headers()]
+    source = ROOT / "kernels" / f"{name}.cc"
+    done = subprocess.run(
+        [linter, "--quiet", source, "--", *flags], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
