@@ -1,6 +1,7 @@
 """Settings of every test and doctest."""
 
 import gc
+import importlib.util
 import itertools
 import os
 import pathlib
@@ -59,6 +60,20 @@ def pytest_xdist_auto_num_workers(config):
     if all("::" in argument or os.path.isfile(argument) for argument in config.args):
         return 0
     return None  # one worker for each core
+
+
+CONVERTERS = ROOT / "jaxrnn" / "convert"
+FRAMEWORKS = {"_linen": "flax", "_nnx": "flax"}  # where it is not the module's name
+
+
+def pytest_collection_modifyitems(items):
+    """Skip the examples of a converter where its framework is missing."""
+    for item in items:
+        if item.path.parent == CONVERTERS:
+            name = FRAMEWORKS.get(item.path.stem, item.path.stem[1:])
+            if importlib.util.find_spec(name) is None:
+                reason = f"{name} is not installed: pip install -e '.[compare]'"
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,7 @@ NEEDS = {  # the page, and the packages that its code imports
     "coming_from/haiku.md": ["haiku"],
     "coming_from/keras.md": ["keras"],
     "coming_from/pytorch.md": ["torch"],
+    "guides/conversion.md": ["onnxruntime", "torch"],
     "guides/other_libraries.md": ["flax", "orbax", "sacrebleu"],
 }
 collect_ignore = [

@@ -80,7 +80,7 @@ from ._cells.recurrent_highway import recurrent_highway as recurrent_highway
 from ._cells.slstm import SLSTMState as SLSTMState
 from ._cells.slstm import slstm as slstm
 from ._descriptions.from_spec import from_spec as from_spec
-from ._export import register_types as _register_types
+from ._descriptions.types import register_types as _register_types
 from ._gradients.by_lag import gradient_by_lag as gradient_by_lag
 from ._gradients.influence import Influence as Influence
 from ._gradients.influence import dense_influence as dense_influence

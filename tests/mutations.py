@@ -351,7 +351,7 @@ MISTAKES = [
     ),
     Mistake(
         "checkpoint: a failed write destroys the old file",
-        "checkpoint/_files.py",
+        "_files.py",
         'temporary = path.with_name(f"{_prefix(path)}{uuid.uuid4().hex}.tmp")',
         "temporary = path\n        path.unlink(missing_ok=True)",
         "training",

@@ -2,6 +2,8 @@
 
 import sys
 
+import jax.export
+
 _ENDINGS = ("Params", "State", "Memory", "Carry", "Hypotheses", "NormStatistics")
 
 
@@ -21,6 +23,12 @@ def data_types() -> dict[str, type]:
             if is_tuple and value.__module__ == name and _is_data(value):
                 found[f"jaxrnn.{value.__name__}"] = value
     return found
+
+
+def register_types() -> None:
+    """Register the types for programs that ``jax.export`` writes to files."""
+    for name, kind in data_types().items():
+        jax.export.register_namedtuple_serialization(kind, serialized_name=name)
 
 
 def _is_data(kind: type) -> bool:

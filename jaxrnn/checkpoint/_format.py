@@ -16,7 +16,7 @@ import safetensors
 import safetensors.numpy
 
 from .._descriptions.from_spec import differences
-from ._files import write_whole
+from .._files import write_whole
 from ._leaves import (
     ARRAY,
     NATIVE,
@@ -32,30 +32,44 @@ from ._leaves import (
 OWN = "jaxrnn."
 MODEL = "jaxrnn.model"  # the description of the cell or layer
 STRUCTURE = "jaxrnn.structure"  # of the tree, if the file can build it by itself
+ARTEFACT = "artefact"  # the content of files of jaxrnn.export
 _MARKER = "jaxrnn.format"
-_CONTENT = "jaxrnn.content"  # which function wrote the file: params or state
+_FORMATS = ("1", "2")  # that this version reads; it writes the last
+_CONTENT = "jaxrnn.content"  # which function wrote the file: params, state, artefact
 _KINDS = "jaxrnn.kinds"  # of the leaves that are no plain arrays
 _TYPES = "jaxrnn.types"  # of the parts that are NamedTuples of this library
 _CHECKSUM = "jaxrnn.checksum"
 
 
 def write_tree(path: Any, content: str, tree: Any, metadata: dict[str, str]) -> None:
-    encoded = {}
+    types = {_TYPES: json.dumps(types_of(tree))}
+    write_leaves(path, content, named_leaves(content, tree), {**metadata, **types})
+
+
+def named_leaves(content: str, tree: Any) -> dict[str, Any]:
+    """Return the leaves of a pytree by their paths, such as ``[1].w_h``."""
+    leaves = {}
     for where, leaf in jax.tree_util.tree_leaves_with_path(tree):
         name = jax.tree_util.keystr(where)
-        if name in encoded:
+        if name in leaves:
             raise ValueError(
                 f"{content} must have a different path for each leaf, got {name} twice"
             )
-        encoded[name] = encode(f"{content}{name}", leaf)
+        leaves[name] = leaf
+    return leaves
+
+
+def write_leaves(
+    path: Any, content: str, leaves: dict[str, Any], metadata: dict[str, str]
+) -> None:
+    encoded = {name: encode(f"{content}{name}", leaf) for name, leaf in leaves.items()}
     kinds = {name: each.kind for name, each in encoded.items() if each.kind != ARRAY}
     arrays = {name: each.array for name, each in encoded.items()}
     metadata = {
         **metadata,
-        _MARKER: "2",
+        _MARKER: _FORMATS[-1],
         _CONTENT: content,
         _KINDS: json.dumps(kinds),
-        _TYPES: json.dumps(types_of(tree)),
     }
     metadata[_CHECKSUM] = _checksum(arrays, metadata)
     write_whole(path, safetensors.numpy.save(arrays, metadata))
@@ -72,8 +86,15 @@ def _checksum(arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> str:
     return digest.hexdigest()
 
 
-def read_file(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read the arrays and the metadata of a file, and check that it is undamaged."""
+def read_file(
+    path: Any, writer: str = "jaxrnn.checkpoint.save_params"
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read the arrays and the metadata of a file, and check that it is undamaged.
+
+    Args:
+        path: the file.
+        writer: the function that should have written it, for messages.
+    """
     if pathlib.Path(path).is_dir():
         raise ValueError(f"path must be a file, got the folder {path}")
     if not pathlib.Path(path).is_file():
@@ -86,8 +107,14 @@ def read_file(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise ValueError(
             f"{path} is not a safetensors file, or damaged: {error}"
         ) from error
-    if metadata.get(_MARKER) not in ("1", "2"):
-        raise ValueError(f"{path} was not written by jaxrnn.checkpoint.save_params")
+    marker = metadata.get(_MARKER, "")
+    if marker not in _FORMATS and marker.isdecimal():
+        raise ValueError(
+            f"{path} has format {marker} of a newer version of jaxrnn, or is damaged: "
+            f"this version reads formats {' and '.join(_FORMATS)}; upgrade jaxrnn"
+        )
+    if marker not in _FORMATS:
+        raise ValueError(f"{path} was not written by {writer}")
     if any(tensor["dtype"] not in NATIVE for _, tensor in tensors):
         raise ValueError(f"{path} is damaged: it has a dtype that is never written")
     arrays = {
@@ -104,13 +131,11 @@ def read_file(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 def read_tree(path: Any, content: str, like: Any, description: Any = None) -> Any:
     arrays, metadata = read_file(path)
-    # Files of format 1 say it by their kinds.
-    found = metadata.get(_CONTENT) or ("state" if _KINDS in metadata else "params")
-    if found != content:
-        found = "model" if STRUCTURE in metadata else found
+    if _content_of(metadata) != content:
+        writer, reader = functions_of(metadata)
         raise ValueError(
             f"{path} was not written by jaxrnn.checkpoint.save_{content}, but by "
-            f"save_{found}: read it with load_{found}"
+            f"{writer}: read it with {reader}"
         )
     _check_model(path, metadata, description)
     _check_types(path, metadata, like)
@@ -132,6 +157,19 @@ def read_tree(path: Any, content: str, like: Any, description: Any = None) -> An
             f"{path} must hold only {_names(names)}, got {_names(surplus)} too"
         )
     return jax.tree.unflatten(treedef, decoded)
+
+
+def _content_of(metadata: dict[str, str]) -> str:
+    # Files of format 1 say it by their kinds.
+    return metadata.get(_CONTENT) or ("state" if _KINDS in metadata else "params")
+
+
+def functions_of(metadata: dict[str, str]) -> tuple[str, str]:
+    """Return the names of the functions that wrote a file and that read it."""
+    content = "model" if STRUCTURE in metadata else _content_of(metadata)
+    if content == ARTEFACT:
+        return "jaxrnn.export", "jaxrnn.export.load"
+    return f"save_{content}", f"load_{content}"
 
 
 def leaf_of(

@@ -95,12 +95,12 @@ def decode(like: Any, array: np.ndarray, kind: str) -> Any:
         array = values.reshape(array.shape[:-1])
     if isinstance(like, np.generic):
         return array[()]
-    if isinstance(like, np.ndarray) or not _jax_has(array.dtype):
+    if isinstance(like, np.ndarray) or not jax_has(array.dtype):
         return array if array.flags.writeable else array.copy()
     return jnp.asarray(array)
 
 
-def _jax_has(dtype: np.dtype) -> bool:
+def jax_has(dtype: np.dtype) -> bool:
     """Test whether JAX keeps a dtype under the current ``jax_enable_x64``."""
     try:
         return jax.dtypes.canonicalize_dtype(dtype) == dtype

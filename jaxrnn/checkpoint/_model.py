@@ -10,7 +10,14 @@ from .._base import Cell, Layer
 from .._descriptions.from_spec import from_spec, plain_spec
 from .._params import check_params, template_of
 from .._typing import Params
-from ._format import MODEL, STRUCTURE, leaf_of, read_file, write_tree
+from ._format import (
+    MODEL,
+    STRUCTURE,
+    functions_of,
+    leaf_of,
+    read_file,
+    write_tree,
+)
 from ._params import checked_metadata
 from ._structure import from_json, to_json
 
@@ -91,7 +98,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[Any, Params]:
     if MODEL not in metadata or STRUCTURE not in metadata:
         raise ValueError(
             f"{path} was not written by jaxrnn.checkpoint.save_model: it holds no "
-            "model; read it with load_params or load_state"
+            f"model; read it with {functions_of(metadata)[1]}"
         )
     taken = set()
 

@@ -11,7 +11,7 @@ from typing import Any
 from .._descriptions.types import data_types
 
 _PLAIN = {"dict": dict, "list": list, "tuple": tuple}
-_LEAF = "leaf"
+LEAF = "leaf"
 
 
 def to_json(name: str, tree: Any) -> Any:
@@ -30,7 +30,7 @@ def to_json(name: str, tree: Any) -> Any:
                 "types of parameters of jaxrnn to be saved with its model, got "
                 f"{type(tree).__name__}"
             )
-        return _LEAF
+        return LEAF
     parts = dict(_parts(tree))
     described = {key: to_json(f"{name}{where}", p) for key, (where, p) in parts.items()}
     return {kind: described if kind == "dict" else list(described.values())}
@@ -50,7 +50,7 @@ def from_json(structure: Any, leaf: Callable[[str], Any], where: str = "") -> An
     """
     if structure is None:
         return None
-    if structure == _LEAF:
+    if structure == LEAF:
         return leaf(where)
     if not isinstance(structure, dict) or len(structure) != 1:
         raise ValueError(f"structure{where} must be a type and its parts")

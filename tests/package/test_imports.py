@@ -20,7 +20,7 @@ BASE, OTHERS = (
     for table in TABLE.findall(PAGE)
 )
 MAY_IMPORT = BASE | {room: others | set(BASE) for room, others in OTHERS.items()}
-LEFT_OUT = {"checkpoint", "plotting"}  # by ``import jaxrnn``
+LEFT_OUT = {"checkpoint", "convert", "export", "plotting"}  # by ``import jaxrnn``
 MAY_IMPORT["__init__"] = set(MAY_IMPORT) - LEFT_OUT
 
 # Not even through other files.
@@ -34,6 +34,7 @@ NEVER_REACHES = [
 USERS_OF = {
     "optax": {"losses", "train", "truncated", "optimizers"},
     "safetensors": {"checkpoint"},
+    "flatbuffers": {"export"},
     "matplotlib": {"plotting"},
 }
 

@@ -22,6 +22,8 @@ SUBMODULES = [
     "train",
     "truncated",
     "checkpoint",
+    "export",
+    "convert",
     "plotting",
     "testing",
 ]
@@ -59,6 +61,7 @@ def test_public_names_are_documented(name, value):
 def test_all_lists_every_public_name():
     public = {name for name in vars(jaxrnn) if not name.startswith("_")}
     assert set(jaxrnn.__all__) <= public
-    assert public - set(jaxrnn.__all__) <= {"checkpoint", "plotting"}
+    left_out = {"checkpoint", "convert", "export", "plotting"}
+    assert public - set(jaxrnn.__all__) <= left_out
     for name in ("elman", "lstm", "gru", "unroll", "unroll_bptt", "bptt", "layer"):
         assert name in jaxrnn.__all__

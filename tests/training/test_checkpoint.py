@@ -14,8 +14,7 @@ import safetensors.numpy
 from cases import random_params
 
 import jaxrnn
-from jaxrnn import checkpoint, data
-from jaxrnn.checkpoint import _files
+from jaxrnn import _files, checkpoint, data
 
 
 @functools.lru_cache

@@ -1,0 +1,82 @@
+"""Weights as NumPy arrays: read from any framework, checked, and put into JAX."""
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+P = TypeVar("P")
+
+
+def need(module: str, package: str) -> Any:
+    """Import a framework, or say how to install it."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"this function of jaxrnn.convert needs the package {package}: "
+            f"pip install {package}"
+        ) from error
+
+
+def to_numpy(name: str, value: Any) -> np.ndarray:
+    """Return an array or tensor of any framework as floating numbers of NumPy."""
+    if type(value).__module__.partition(".")[0] == "torch":
+        value = _from_tensor(value)
+    try:
+        array = np.asarray(value)
+    except Exception as error:
+        raise TypeError(
+            f"{name} must be an array, got {type(value).__name__}"
+        ) from error
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name} must be floating, got dtype {array.dtype}")
+    return array
+
+
+def _from_tensor(tensor: Any) -> Any:
+    torch = need("torch", "torch")
+    tensor = tensor.detach().cpu()
+    if tensor.dtype == torch.bfloat16:  # which NumPy does not have by itself
+        return tensor.contiguous().view(torch.int16).numpy().view(jnp.bfloat16)
+    return tensor.numpy()
+
+
+def to_jax(kind: Callable[..., P], *weights: Any) -> P:
+    """Return parameters of a type, as arrays of JAX in the dtype that they have."""
+    params = kind(*weights)
+    dtypes = {str(leaf.dtype) for leaf in weights}
+    if len(dtypes) > 1:
+        raise TypeError(f"weights must have one dtype, got {', '.join(sorted(dtypes))}")
+    if dtypes == {"float64"} and not jax.config.read("jax_enable_x64"):
+        raise TypeError(
+            "weights must be float32, as float64 is off in JAX, got float64: convert "
+            'them, or call jax.config.update("jax_enable_x64", True)'
+        )
+    return jax.tree.map(jnp.asarray, params)
+
+
+def check_shape(name: str, array: np.ndarray, expected: Sequence[int]) -> np.ndarray:
+    """Return ``array`` if it has this shape."""
+    if array.shape != tuple(expected):
+        raise ValueError(f"{name} must have shape {tuple(expected)}, got {array.shape}")
+    return array
+
+
+def reorder(array: np.ndarray, order: Sequence[int], axis: int = -1) -> np.ndarray:
+    """Put equal blocks along an axis into another order: block n is ``order[n]``."""
+    blocks = np.split(array, len(order), axis=axis)
+    return np.concatenate([blocks[index] for index in order], axis=axis)
+
+
+def join(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Concatenate gates along the last axis."""
+    return np.concatenate(list(arrays), axis=-1)
+
+
+def gates(array: np.ndarray, count: int) -> list[np.ndarray]:
+    """Cut an array into gates along the last axis."""
+    return np.split(array, count, axis=-1)

@@ -1,0 +1,283 @@
+"""Haiku: gates of an LSTM in the order i, g, f, o, with 1 added to f at run time.
+
+Its LSTM has one matrix for the input and the state, the input's rows first. Its GRU has
+the order z, r, n, resets before the product, and its z lets the new state in: negated
+weights of z give the same.
+"""
+
+import contextlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .._base import Cell, Layer
+from .._cells.elman import ElmanParams, elman
+from .._cells.gru import GRUParams, gru
+from .._cells.lstm import LSTMParams, lstm
+from .._layers.time_distributed import (
+    DenseParams,
+    EmbeddingParams,
+    LayerNormParams,
+    dense,
+    embedding,
+    layer_norm,
+)
+from .._typing import Shape
+from . import _parts
+from ._arrays import gates, join, reorder, to_jax, to_numpy
+from ._linen import I_G_F_O, conv_lstm_of, conv_lstm_weights, without_dropout
+from ._parts import activation_name, assemble, cell_of, read, refuse
+
+KINDS = {
+    "vanilla_rnn": ("linear", "linear_1"),
+    "lstm": ("linear",),
+    "gru": ("",),
+    "conv1_dlstm": ("input_to_hidden", "hidden_to_hidden"),
+    "conv2_dlstm": ("input_to_hidden", "hidden_to_hidden"),
+    "conv3_dlstm": ("input_to_hidden", "hidden_to_hidden"),
+    "linear": ("",),
+    "embed": ("",),
+    "layer_norm": ("",),
+}
+NAME = re.compile(rf"(?:.*/)?({'|'.join(KINDS)})(?:_\d+)?")
+
+
+def from_haiku(
+    params: Mapping[str, Mapping[str, Any]],
+    modules: Mapping[str, str] | Sequence[str] | None = None,
+    *,
+    spatial_shape: Shape | None = None,
+) -> tuple[Layer, Any]:
+    """Convert parameters of Haiku.
+
+    Args:
+        params: parameters by module, as ``hk.transform(...).init`` returns them, of
+            ``hk.VanillaRNN``, ``hk.LSTM``, ``hk.GRU``, ``hk.Conv1DLSTM`` to
+            ``Conv3DLSTM``, ``hk.Linear``, ``hk.Embed`` or ``hk.LayerNorm``.
+        modules: the modules to convert, in the order in which they are applied, such as
+            ``["net/embed", "net/lstm", "net/linear"]``; several become a stack. For
+            modules with names of their own it is a mapping from name to kind,
+            ``{"net/core": "lstm"}``, where the kinds are Haiku's default names. None
+            takes all of ``params``: one module, or several of one kind.
+        spatial_shape: sizes of the images of a convolutional LSTM.
+
+    Returns:
+        ``(layer, params)``. Haiku adds 1 to the forget gate at run time; here it is in
+        the bias, so that bias may differ by one rounding after a way there and back.
+
+    Raises:
+        ValueError: a module has another name, its order is not known, or parameters
+            are missing.
+        TypeError: an array is not floating, or dtypes differ.
+
+    >>> import haiku as hk, jax
+    >>> from jaxrnn import convert
+    >>> def run(xs):
+    ...     core = hk.GRU(5)
+    ...     return hk.dynamic_unroll(core, xs, core.initial_state(4))
+    >>> xs = jax.numpy.ones((7, 4, 3))
+    >>> params = hk.transform(run).init(jax.random.key(0), xs)
+    >>> convert.from_haiku(params)[0]
+    jaxrnn.layer(jaxrnn.gru(5, reset_after=False))
+    """
+    if not isinstance(params, Mapping) or not params:
+        raise TypeError(
+            "params must be a mapping of modules to their parameters, got "
+            f"{type(params).__name__}"
+        )
+    if modules is None:
+        modules = _all_modules(params)
+    elif not isinstance(modules, Mapping):
+        modules = {name: _kind(name) for name in modules}
+    for name, kind in modules.items():
+        if kind not in KINDS:
+            raise ValueError(
+                f"modules must have kinds of {', '.join(KINDS)}, got {kind!r} for "
+                f"{name!r}"
+            )
+    entries = [
+        _entry(kind, name, params, spatial_shape) for name, kind in modules.items()
+    ]
+    return entries[0] if len(entries) == 1 else assemble(entries)
+
+
+def _kind(name: str) -> str:
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(
+            f"modules must have default names of Haiku, got {name!r}: pass a mapping "
+            "from name to kind"
+        )
+    return match[1]
+
+
+def _all_modules(params: Mapping[str, Any]) -> dict[str, str]:
+    """Find the modules of one kind, ordered by their numbers."""
+    modules = {}
+    for name in params:
+        parent, _, last = name.rpartition("/")
+        match = NAME.fullmatch(parent)
+        if match is None or last not in KINDS[match[1]]:
+            parent = name
+        modules[parent] = _kind(parent)
+    if len(set(modules.values())) > 1:
+        raise ValueError(
+            "modules must be given in their order if there are several kinds, as the "
+            f"order of params is not that of the calls, got {', '.join(modules)}"
+        )
+
+    def number(name: str) -> tuple[str, int]:
+        match = re.fullmatch(r"(.*?)(?:_([0-9]+))?", name)
+        assert match is not None
+        return match[1], int(match[2] or 0)
+
+    return {name: modules[name] for name in sorted(modules, key=number)}
+
+
+def _leaf(params: Mapping[str, Any], base: str, part: str, name: str) -> np.ndarray:
+    path = "/".join(filter(None, (base, part)))
+    if path not in params or name not in params[path]:
+        raise ValueError(f"params must have the parameter {name!r} of {path!r}")
+    return to_numpy(f"{path}: {name}", params[path][name])
+
+
+def _entry(
+    kind: str, base: str, params: Mapping[str, Any], space: Shape | None
+) -> tuple[Layer, Any]:
+    def leaf(part: str, name: str) -> np.ndarray:
+        return _leaf(params, base, part, name)
+
+    if kind == "linear":
+        w = leaf("", "w")
+        b = np.zeros(w.shape[1], w.dtype) if "b" not in params[base] else leaf("", "b")
+        return dense(w.shape[1]), to_jax(DenseParams, w, b)
+    if kind == "embed":
+        table = leaf("", "embeddings")
+        return embedding(*table.shape), to_jax(EmbeddingParams, table)
+    if kind == "layer_norm":
+        scale, b = leaf("", "scale"), leaf("", "offset")
+        return layer_norm(len(b)), to_jax(LayerNormParams, scale, b)
+    return _parts.recurrent([_cell(kind, leaf, space)])
+
+
+def _cell(kind: str, leaf: Any, space: Shape | None) -> tuple[Cell, Any]:
+    if kind == "vanilla_rnn":
+        b = leaf("linear", "b")
+        with contextlib.suppress(ValueError):  # which double_bias=False leaves out
+            b = b + leaf("linear_1", "b")
+        w_x, w_h = leaf("linear", "w"), leaf("linear_1", "w")
+        cell = elman(len(b), activation=jax.nn.relu)
+        return cell, to_jax(ElmanParams, w_x, w_h, b)
+    if kind == "lstm":
+        w, b = reorder(leaf("linear", "w"), I_G_F_O), leaf("linear", "b")
+        i, g, f, o = gates(b, 4)
+        w_x, w_h = np.split(w, [len(w) - len(i)])
+        b = join([i, f + np.ones_like(f), g, o])
+        return lstm(len(i)), to_jax(LSTMParams, w_x, w_h, b)
+    if kind == "gru":
+        w_x, w_h, b = (_r_z_n(leaf("", name)) for name in ("w_i", "w_h", "b"))
+        cell = gru(len(w_h), reset_after=False)
+        return cell, to_jax(GRUParams, w_x, w_h, b, np.zeros_like(b))
+    parts = "input_to_hidden", "hidden_to_hidden"
+    kernels = [leaf(part, "w") for part in parts]
+    b = leaf(parts[0], "b") + leaf(parts[1], "b")
+    return conv_lstm_of(kernels, b, space)
+
+
+def _r_z_n(array: np.ndarray) -> np.ndarray:
+    z, r, n = gates(array, 3)
+    return join([r, -z, n])
+
+
+def _z_r_n(array: np.ndarray) -> np.ndarray:
+    r, z, n = gates(array, 3)
+    return join([-z, r, n])
+
+
+def to_haiku(layer: Layer, params: Any) -> dict[str, dict[str, Any]]:
+    """Convert parameters to those of Haiku modules with their default names.
+
+    Args:
+        layer: a layer of ``elman`` with ReLU, ``lstm``, ``gru(..., reset_after=False)``
+            or ``conv_lstm``; ``dense``, ``embedding``, ``layer_norm``; or a stack of
+            these.
+        params: its parameters.
+
+    Returns:
+        Parameters by module: ``"lstm/linear"``, and in a stack ``"lstm_1/linear"`` for
+        the second LSTM, as ``hk.DeepRNN`` makes them inside ``hk.transform``.
+
+    Raises:
+        ValueError: Haiku has no such module; the message says what and why.
+        TypeError: see :func:`to_torch`.
+
+    Warns:
+        UserWarning: dropout is left out, which in Haiku is a function.
+
+    >>> import jax, jaxrnn
+    >>> from jaxrnn import convert
+    >>> layer = jaxrnn.layer(jaxrnn.lstm(5))
+    >>> weights = convert.to_haiku(layer, layer.init(jax.random.key(0), 3))
+    >>> weights["lstm/linear"]["w"].shape
+    (8, 20)
+    """
+    named: dict[str, dict[str, Any]] = {}
+    _write(read(layer, params), named, {})
+    return jax.tree.map(jnp.asarray, named)
+
+
+def _write(part: Any, named: dict[str, Any], counts: dict[str, int]) -> None:
+    def name(kind: str) -> str:
+        counts[kind] = counts.get(kind, -1) + 1
+        return kind if counts[kind] == 0 else f"{kind}_{counts[kind]}"
+
+    match part:
+        case _parts.Stack(parts):
+            for each in without_dropout(parts, "Haiku"):
+                _write(each, named, counts)
+            return
+        case _parts.Dense(own, activation):
+            if activation_name(activation) != "linear":
+                refuse("jaxrnn.dense with an activation", "hk.Linear has none")
+            named[name("linear")] = {"w": own.w, "b": own.b}
+            return
+        case _parts.Embedding(own):
+            named[name("embed")] = {"embeddings": own.table}
+            return
+        case _parts.LayerNorm(own, epsilon):
+            if epsilon != 1e-5:
+                refuse(
+                    f"epsilon={epsilon}", "it is not in Haiku's parameters, but 1e-5 is"
+                )
+            named[name("layer_norm")] = {"scale": own.scale, "offset": own.b}
+            return
+    if len(part.directions) == 2:
+        refuse("a bidirectional layer", "Haiku has none; convert each direction")
+    if part.reverse:
+        refuse("a reversed layer", "in Haiku that is an argument of hk.dynamic_unroll")
+    (own,) = part.directions
+    kind = cell_of(own, "Haiku", ("elman", "lstm", "gru_before", "conv_lstm"))
+    p = own.params
+    if kind == "elman":
+        if activation_name(own.options["activation"]) != "relu":
+            refuse(repr(own.cell), "hk.VanillaRNN has ReLU alone")
+        base = name("vanilla_rnn")
+        named[f"{base}/linear"] = {"w": p.w_x, "b": p.b}
+        named[f"{base}/linear_1"] = {"w": p.w_h, "b": np.zeros_like(p.b)}
+    elif kind == "lstm":
+        i, f, g, o = gates(p.b, 4)
+        w = reorder(np.concatenate([p.w_x, p.w_h]), I_G_F_O)
+        b = join([i, g, f - np.ones_like(f), o])
+        named[f"{name('lstm')}/linear"] = {"w": w, "b": b}
+    elif kind == "gru_before":
+        w_x, w_h, b = (_z_r_n(each) for each in (p.w_x, p.w_h, p.b + p.b_h))
+        named[name("gru")] = {"w_i": w_x, "w_h": w_h, "b": b}
+    else:
+        w_x, w_h, b = conv_lstm_weights(p)
+        base = name(f"conv{w_x.ndim - 2}_dlstm")
+        named[f"{base}/input_to_hidden"] = {"w": w_x, "b": b}
+        named[f"{base}/hidden_to_hidden"] = {"w": w_h, "b": np.zeros_like(b)}
