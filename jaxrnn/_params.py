@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from ._base import Cell
 from ._checks import kind_of_tree
@@ -38,7 +38,7 @@ def input_size_of(cell: Cell, params: Params) -> int | None:
     if template is None:
         return None
     for (_, shape), leaf in zip(template[1], jax.tree.leaves(params), strict=True):
-        for size, there in zip(shape, jnp.shape(leaf), strict=True):
+        for size, there in zip(shape, np.shape(leaf), strict=True):
             if size is None:
                 return there
     return None
@@ -56,7 +56,7 @@ def check_params(owner: Cell | str, template: Template | None, params: Params) -
             f"got {kind_of_tree(found)}"
         )
     for (name, shape), leaf in zip(leaves, jax.tree.leaves(params), strict=True):
-        got = jnp.shape(leaf)
+        got = np.shape(leaf)
         fits = len(got) == len(shape) and all(
             size in (None, there) for size, there in zip(shape, got, strict=True)
         )

@@ -410,7 +410,7 @@ MISTAKES = [
     Mistake(
         "kernel: the cotangent of a clipped cell state passes",
         "../kernels/cells.h",
-        "dc = (unclipped < most) & (unclipped > -most) ? dc : zero;",
+        "dc = ((unclipped < most) & (unclipped > -most)) ? dc : zero;",
         "dc = (unclipped < most) | (unclipped > -most) ? dc : zero;",
         "native",
     ),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +18,7 @@ from .._cells.elman import ElmanParams, elman
 from .._cells.gru import GRUParams, gru
 from .._cells.lstm import LSTMParams, lstm
 from .._cells.peephole_lstm import PeepholeLSTMParams, peephole_lstm
+from .._checks import check_layer
 from .._files import write_whole
 from .._layers.time_distributed import (
     DenseParams,
@@ -26,6 +28,8 @@ from .._layers.time_distributed import (
     embedding,
     layer_norm,
 )
+from .._options import check_size
+from .._typing import Shape
 from . import _parts
 from ._arrays import gates, join, need, reorder, to_jax, to_numpy
 from ._keras import average
@@ -80,8 +84,10 @@ def to_onnx(
     *,
     lengths: bool = False,
     states: bool = False,
+    loops: bool = False,
+    input_size: int | Shape | None = None,
 ) -> Any:
-    """Convert a layer to an ONNX model, opset 17.
+    """Convert a layer to an ONNX model.
 
     Args:
         layer: a layer of ``elman`` (tanh, ReLU, leaky ReLU, sigmoid), ``lstm``,
@@ -96,14 +102,20 @@ def to_onnx(
             state, in the order of ``jax.tree.leaves``, and an output ``new_state_<n>``,
             so that it can be called chunk by chunk. Each has an axis for one direction
             or two in front, ``(1, B, H)`` or ``(2, B, H)``.
+        loops: if True, the model is made by the package jax2onnx: any layer, in
+            operators of arithmetic and one ``Loop`` for each recurrent layer, without
+            ``lengths`` and ``states``. For layers that have no operators of their own;
+            runs from the last step to the first, and ``slstm``, are not possible.
+        input_size: number of input features I, or ``(*S, I)``, which ``loops`` needs.
 
     Returns:
-        An ``onnx.ModelProto``, checked, with the input ``xs (T, B, I)``, or int32
-        ``(T, B)`` for an embedding, and the output ``ys (T, B, O)``; T and B are
-        dynamic.
+        An ``onnx.ModelProto``, checked, of opset 17 (23 with ``loops``), with the input
+        ``xs (T, B, I)``, or int32 ``(T, B)`` for an embedding, and the output
+        ``ys (T, B, O)``; T and B are dynamic.
 
     Raises:
-        ValueError: ONNX has no such operator; the message says what and why.
+        ValueError: ONNX has no such operator, and ``loops`` is False; the message says
+            what and why.
         TypeError: see :func:`to_torch`.
         OSError: the file cannot be written.
 
@@ -115,14 +127,57 @@ def to_onnx(
     ['LSTM', 'Squeeze', 'MatMul', 'Add']
     """
     onnx = need("onnx", "onnx")
-    graph = _Graph(onnx, lengths=lengths, states=states)
-    part = read(layer, params)
-    tensor = graph.add_part(part, graph.input_of(part))
-    model = graph.finish(tensor)
+    if loops:
+        if lengths or states:
+            raise ValueError("loops must be False for a model with lengths or states")
+        model = _with_loops(onnx, layer, params, input_size)
+    else:
+        model = _with_operators(onnx, layer, params, lengths, states)
     onnx.checker.check_model(model, full_check=True)
     if path is not None:
         write_whole(path, model.SerializeToString())
     return model
+
+
+def _with_loops(
+    onnx: Any, layer: Layer, params: Any, input_size: int | Shape | None
+) -> Any:
+    jax2onnx = need("jax2onnx", "jax2onnx")
+    check_layer("layer", layer)
+    if input_size is None:
+        raise ValueError("input_size must be given with loops, got None")
+    sizes = input_size if isinstance(input_size, tuple) else (input_size,)
+    sizes = tuple(check_size("input_size", size) for size in sizes)
+    dtype = jnp.result_type(*jax.tree.leaves(params))
+    inputs = [jax.ShapeDtypeStruct((2, 2, *sizes), dtype)]
+    try:
+        jax.eval_shape(layer.apply, params, *inputs)
+        inputs = [("T", "B", *sizes)]
+    except TypeError:  # it takes token ids
+        inputs = [jax.ShapeDtypeStruct(jax.export.symbolic_shape("T, B"), jnp.int32)]
+    try:
+        model = jax2onnx.to_onnx(
+            lambda xs: layer.apply(params, xs)[1],
+            inputs,
+            model_name="jaxrnn",
+            input_names=["xs"],
+            output_names=["ys"],
+            enable_double_precision=dtype == jnp.float64,
+        )
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:
+        raise ValueError(
+            f"cannot convert {layer!r}: the package jax2onnx cannot: {error}"
+        ) from error
+    return model
+
+
+def _with_operators(
+    onnx: Any, layer: Layer, params: Any, lengths: bool, states: bool
+) -> Any:
+    graph = _Graph(onnx, lengths=lengths, states=states)
+    part = read(layer, params)
+    return graph.finish(graph.add_part(part, graph.input_of(part)))
 
 
 class _Graph:

@@ -642,6 +642,44 @@ def test_onnx_of_a_whole_model(onnx, tmp_path):
         convert.from_onnx(path)
 
 
+LOOPS = {
+    "mgu": jaxrnn.layer(jaxrnn.mgu(H)),
+    "lstm-clip": jaxrnn.layer(jaxrnn.lstm(H, cell_clip=0.5)),
+    "layer-norm-gru": jaxrnn.layer(jaxrnn.layer_norm_gru(H)),
+    "minlstm": jaxrnn.residual(jaxrnn.layer(jaxrnn.minlstm(I))),
+    "janet": jaxrnn.stack(jaxrnn.embedding(9, I), jaxrnn.layer(jaxrnn.janet(H))),
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("standard_promotion")
+def test_onnx_of_other_layers(onnx, name):
+    need("jax2onnx")
+    layer = LOOPS[name]
+    tokens = np.arange(T * B, dtype=np.int32).reshape(T, B) % 9
+    params, xs = problem(layer, jnp.float32)
+    xs = tokens if name == "janet" else xs
+    model = convert.to_onnx(layer, params, loops=True, input_size=I)
+    assert_near(run_onnx(onnx, model, xs=xs)[0], layer.apply(params, xs)[1], 1e-6)
+    short = xs[:3, :2]  # sizes are dynamic
+    ys = run_onnx(onnx, model, xs=short)[0]
+    assert_near(ys, layer.apply(params, short)[1], 1e-6)
+
+
+def test_options_of_loops_are_checked(onnx):
+    need("jax2onnx")
+    layer = LOOPS["mgu"]
+    params = init(layer)
+    with pytest.raises(ValueError, match="input_size must be given with loops"):
+        convert.to_onnx(layer, params, loops=True)
+    with pytest.raises(ValueError, match="loops must be False for a model with leng"):
+        convert.to_onnx(layer, params, loops=True, input_size=I, lengths=True)
+    layer = jaxrnn.layer(jaxrnn.mgu(H), reverse=True)
+    with pytest.raises(ValueError, match=r"^cannot convert .* jax2onnx cannot: "):
+        convert.to_onnx(layer, params, loops=True, input_size=I)
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
 @pytest.mark.filterwarnings("ignore")
