@@ -63,7 +63,12 @@ def pytest_xdist_auto_num_workers(config):
 
 
 CONVERTERS = ROOT / "jaxrnn" / "convert"
-FRAMEWORKS = {"_linen": "flax", "_nnx": "flax"}  # where it is not the module's name
+FRAMEWORKS = {  # where it is not the module's name
+    "_from_onnx": "onnx",
+    "_linen": "flax",
+    "_nnx": "flax",
+    "_to_onnx": "onnx",
+}
 
 
 def pytest_collection_modifyitems(items):

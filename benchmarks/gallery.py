@@ -120,6 +120,13 @@ ENTRIES = [
     ),
     Entry("handwriting", "strokes.png"),
     Entry(
+        "streaming",
+        "latency.png",
+        "A step of so small a model is mostly the cost of a call; int8 weights make "
+        "it smaller, not faster.",
+        needs="examples,compare",
+    ),
+    Entry(
         "stock_price",
         "volatility.png",
         "No model foresees the price; how far it will move is forecast better "

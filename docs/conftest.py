@@ -15,6 +15,12 @@ NEEDS = {  # the page, and the packages that its code imports
     "coming_from/pytorch.md": ["torch"],
     "guides/conversion.md": ["onnxruntime", "torch"],
     "guides/other_libraries.md": ["flax", "orbax", "sacrebleu"],
+    "inside/equinox.md": ["equinox"],
+    "inside/flax_linen.md": ["flax", "orbax"],
+    "inside/flax_nnx.md": ["flax", "orbax"],
+    "inside/haiku.md": ["haiku"],
+    "inside/safetensors.md": ["safetensors", "torch"],
+    "inside/scanned_rnn.md": ["flax"],
 }
 collect_ignore = [
     page

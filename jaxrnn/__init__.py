@@ -15,6 +15,7 @@ from . import metrics as metrics
 from . import normalization as normalization
 from . import optimizers as optimizers
 from . import pooling as pooling
+from . import quantization as quantization
 from . import seq2seq as seq2seq
 from . import testing as testing
 from . import train as train
@@ -207,6 +208,7 @@ __all__ = [
     "peephole_lstm",
     "pooling",
     "projected_lstm",
+    "quantization",
     "recurrent_dropout",
     "recurrent_highway",
     "reparametrized",

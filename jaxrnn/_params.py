@@ -10,6 +10,7 @@ import numpy as np
 from ._base import Cell
 from ._checks import kind_of_tree
 from ._descriptions.captured import holds_tracer
+from ._numerics.int8 import dequantized, has_int8, is_int8
 from ._numerics.placement import is_placed
 from ._typing import Params, Shape
 
@@ -20,7 +21,8 @@ Template = tuple[Any, list[tuple[str, tuple[int | None, ...]]]]
 def check_cell_params(cell: Cell, params: Params) -> None:
     """Check structure and shapes of the parameters of a cell that a factory made.
 
-    The input size is left to ``project``, which compares it with the inputs.
+    The input size is left to ``project``, which compares it with the inputs. Int8
+    weights count as the matrices that they stand for.
 
     Raises:
         TypeError: the parameters have another structure.
@@ -30,6 +32,35 @@ def check_cell_params(cell: Cell, params: Params) -> None:
         return
     template = _uncached(cell) if holds_tracer(cell) else _of_cell(cell)
     check_params(cell, template, params)
+
+
+def loop_params(cell: Cell, params: Params) -> Params:
+    """Check parameters; return them for a loop, with int8 weights as floats.
+
+    So they are converted once, before the loop, whatever the loop does with them.
+    """
+    check_cell_params(cell, params)
+    return dequantized(params)
+
+
+def step_params(cell: Cell, params: Params) -> Params:
+    """Check parameters; return them for a single step.
+
+    Int8 weights stay if the step does nothing with them but ``dot``. That is so for
+    cells that have a compiled kernel, as no other step keeps the field ``kernel``.
+    """
+    check_cell_params(cell, params)
+    return params if cell.kernel is not None else dequantized(params)
+
+
+def check_floating_params(cell: Cell, params: Params) -> None:
+    """Check parameters, and refuse int8 weights, which have no gradient."""
+    check_cell_params(cell, params)
+    if has_int8(params):
+        raise TypeError(
+            "params must have floating weights here, got int8 weights: "
+            "jaxrnn.quantization.dequantize(params) converts them"
+        )
 
 
 def input_size_of(cell: Cell, params: Params) -> int | None:
@@ -49,14 +80,15 @@ def check_params(owner: Cell | str, template: Template | None, params: Params) -
     if template is None:
         return
     structure, leaves = template
-    found = jax.tree.structure(params)
+    found = jax.tree.structure(params, is_leaf=is_int8)
     if found != structure:
         raise TypeError(
             f"params must be parameters of {owner}, of type {kind_of_tree(structure)}, "
             f"got {kind_of_tree(found)}"
         )
-    for (name, shape), leaf in zip(leaves, jax.tree.leaves(params), strict=True):
-        got = np.shape(leaf)
+    weights = jax.tree.leaves(params, is_leaf=is_int8)
+    for (name, shape), leaf in zip(leaves, weights, strict=True):
+        got = leaf.shape if is_int8(leaf) else np.shape(leaf)
         fits = len(got) == len(shape) and all(
             size in (None, there) for size, there in zip(shape, got, strict=True)
         )

@@ -45,6 +45,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
+from .._numerics.int8 import WeightT, split_columns
 from .._numerics.precision import (
     Product,
     add_bias,
@@ -120,10 +121,9 @@ def gru_init(
     )
 
 
-def gates_and_candidate(a: Array) -> tuple[Array, Array]:
+def gates_and_candidate(a: WeightT) -> tuple[WeightT, WeightT]:
     """Split columns into those of the gates r, z, and of the candidate n."""
-    size = a.shape[-1] // NUM_GATES
-    return a[..., : 2 * size], a[..., 2 * size :]
+    return split_columns(a, 2 * a.shape[-1] // NUM_GATES)
 
 
 def gru_forward(

@@ -30,6 +30,7 @@ import jax.numpy as jnp
 
 from .._base import Adjoint, Cell, Kernel
 from .._descriptions.spec import described
+from .._numerics.int8 import WeightT, split_columns
 from .._numerics.precision import (
     Product,
     add_bias,
@@ -86,8 +87,8 @@ def mgu_init(
     return MGUParams(w_x=w_x, w_h=w_h, b=jnp.zeros(w_x.shape[1:], w_x.dtype))
 
 
-def _split(a: Array) -> list[Array]:
-    return jnp.split(a, NUM_GATES, axis=-1)
+def _split(a: WeightT) -> tuple[WeightT, WeightT]:
+    return split_columns(a, a.shape[-1] // NUM_GATES)
 
 
 def mgu_forward(

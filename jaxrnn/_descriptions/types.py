@@ -5,6 +5,7 @@ import sys
 import jax.export
 
 _ENDINGS = ("Params", "State", "Memory", "Carry", "Hypotheses", "NormStatistics")
+_ENDINGS += ("Int8",)
 
 
 def data_types() -> dict[str, type]:

@@ -30,7 +30,7 @@ from .._eager import compiled
 from .._masks import zero_where_masked
 from .._numerics.precision import narrow, widen
 from .._options import check_shape
-from .._params import check_cell_params
+from .._params import check_floating_params
 from .._tree import zeros_like
 from .._typing import Array, ArrayLike, Params, Shape, State
 from .._unrolls.arguments import Run, prepare
@@ -79,7 +79,7 @@ def rtrl_init(
 def _usable(cell: Cell, params: Params, influence: Influence) -> Influence:
     """Check the cell, and return the influence to use for it."""
     check_cell("cell", cell)
-    check_cell_params(cell, params)
+    check_floating_params(cell, params)
     if cell.spatial_shape:
         raise ValueError(
             "cell must take vectors for real-time recurrent learning, got one with "

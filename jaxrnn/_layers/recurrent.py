@@ -12,7 +12,7 @@ from .._descriptions.known import known
 from .._descriptions.spec import described
 from .._masks import zero_where_masked
 from .._options import check_key, check_shape, split_key
-from .._params import check_cell_params
+from .._params import loop_params, step_params
 from .._typing import Array, Params, State
 from .._unrolls.arguments import batch_shape, draw_noise
 from .._unrolls.bptt import unroll_bptt
@@ -55,18 +55,18 @@ def layer(
         )
 
     def initial_state(params, batch_shape=()):
-        check_cell_params(cell, params)
+        params = step_params(cell, params)
         return cell.initial_state(params, check_shape("batch_shape", batch_shape))
 
     def apply(params, xs, state=None, *, mask=None, resets=None, key=None):
         if key is not None:
             check_key("key", key)
-        check_cell_params(cell, params)  # before noise makes it another cell
+        params = loop_params(cell, params)  # before noise makes it another cell
         taken, xs = draw_noise(cell, params, xs, key)
         return run(taken, params, xs, state, mask=mask, resets=resets, reverse=reverse)
 
     def step(params, state, x):
-        check_cell_params(cell, params)
+        params = step_params(cell, params)
         x = jnp.asarray(x)
         a_x = cell.project(params, x)
         fresh = cell.initial_state(params, batch_shape(cell, x))

@@ -20,6 +20,7 @@ from .._checks import (
 from .._descriptions.known import known
 from .._descriptions.spec import described
 from .._masks import zero_where_masked
+from .._numerics.int8 import dequantized
 from .._numerics.normalized import normalized
 from .._numerics.placement import placement_of
 from .._numerics.precision import accumulation_dtype, add_bias, dot, scaled, widen
@@ -251,8 +252,13 @@ def embedding(
         tokens = check_integers("xs", tokens)
         known = (tokens >= 0) & (tokens < vocab_size)
         index = jnp.where(known, tokens, 0)
-        table = widen(params).table.at[index]
-        vectors = table.get(out_sharding=placement_of(tokens, 1))
+        sharding = placement_of(tokens, 1)
+        vectors = dequantized(
+            jax.tree.map(  # a table of 8 bits has two arrays with a row for each token
+                lambda leaf: leaf.at[index].get(out_sharding=sharding),
+                widen(params).table,
+            )
+        )
         # An array of NaN, made to choose from, would stop jax_debug_nans.
         vectors = jnp.where(known[..., None], vectors, jnp.nan)
         return vectors.astype(params.table.dtype)

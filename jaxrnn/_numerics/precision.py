@@ -16,6 +16,7 @@ from jax import lax
 
 from .._checks import check_floating
 from .._typing import Array, DTypeLike, Params
+from .int8 import Int8, Weight, dot_int8
 from .tuning import TRANSPOSED, columns_to_add
 
 Product: TypeAlias = Callable[[Array, Array], Array]
@@ -28,8 +29,10 @@ def accumulation_dtype(dtype: DTypeLike) -> Any:
     return jnp.dtype(jnp.float32) if narrow_float else dtype
 
 
-def dot(x: Array, w: Array) -> Array:
+def dot(x: Array, w: Weight) -> Array:
     """Compute ``x (..., I) @ w (I, A)`` in w's dtype, with sums in at least float32."""
+    if isinstance(w, Int8):
+        return dot_int8(x, w)
     contract = (((x.ndim - 1,), (0,)), ((), ()))
     return lax.dot_general(
         x.astype(w.dtype),
@@ -48,8 +51,10 @@ def dot_in_loop(x: Array, w: Array) -> Array:
     return dot(x, wide)[..., : w.shape[-1]]
 
 
-def dot_transposed(da: Array, w: Array) -> Array:
+def dot_transposed(da: Array, w: Weight) -> Array:
     """Multiply ``da (..., A) @ w.T``: pull a cotangent back through :func:`dot`."""
+    if isinstance(w, Int8):
+        return dot_int8(da, Int8(values=w.values.T, scale=w.scale.T))
     w_t = w.T
     if w.size <= TRANSPOSED:
         # In a loop, XLA then transposes once, before it, instead of in every product.

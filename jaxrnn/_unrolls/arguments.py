@@ -9,7 +9,7 @@ from .._checks import check_cell, check_flags, check_like, check_sequence
 from .._masks import zero_where_masked
 from .._numerics.placement import placed_like
 from .._options import check_bool
-from .._params import check_cell_params
+from .._params import check_floating_params, loop_params
 from .._typing import Array, ArrayLike, Key, Params, Shape, State
 
 
@@ -48,11 +48,12 @@ def begin(
 ) -> tuple[Run, Params, Inputs]:
     """Check the arguments of an unroll, derive weights, and pack the arrays.
 
-    Weights that a cell derives from its parameters are derived here, before the loop.
-    So the parameters returned belong to the cell of the run.
+    Weights that a cell derives from its parameters are derived here, before the loop,
+    and int8 weights become floats. So the parameters returned belong to the cell of
+    the run.
     """
     check_cell("cell", cell)
-    check_cell_params(cell, params)
+    params = loop_params(cell, params)
     while cell.derived is not None:
         cell, params = cell.derived.cell, cell.derived.weights(params)
     inputs = _inputs(cell, params, xs, state, mask, resets, reverse)
@@ -70,7 +71,7 @@ def prepare(
 ) -> tuple[Run, Inputs]:
     """Do what :func:`begin` does, but leave derived weights uncomputed."""
     check_cell("cell", cell)
-    check_cell_params(cell, params)
+    check_floating_params(cell, params)
     inputs = _inputs(cell, params, xs, state, mask, resets, reverse)
     return Run(cell, reverse), inputs
 

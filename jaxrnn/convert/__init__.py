@@ -11,6 +11,7 @@ out.
 
 from ._equinox import from_equinox as from_equinox
 from ._equinox import to_equinox as to_equinox
+from ._from_onnx import from_onnx as from_onnx
 from ._haiku import from_haiku as from_haiku
 from ._haiku import to_haiku as to_haiku
 from ._keras import from_keras as from_keras
@@ -19,8 +20,7 @@ from ._linen import from_flax as from_flax
 from ._linen import to_flax as to_flax
 from ._nnx import from_nnx as from_nnx
 from ._nnx import to_nnx as to_nnx
-from ._onnx import from_onnx as from_onnx
-from ._onnx import to_onnx as to_onnx
+from ._to_onnx import to_onnx as to_onnx
 from ._torch import from_torch as from_torch
 from ._torch import from_torch_state_dict as from_torch_state_dict
 from ._torch import to_torch as to_torch

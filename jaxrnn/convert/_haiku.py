@@ -51,6 +51,7 @@ def from_haiku(
     modules: Mapping[str, str] | Sequence[str] | None = None,
     *,
     spatial_shape: Shape | None = None,
+    epsilon: float = 1e-5,
 ) -> tuple[Layer, Any]:
     """Convert parameters of Haiku.
 
@@ -62,8 +63,9 @@ def from_haiku(
             ``["net/embed", "net/lstm", "net/linear"]``; several become a stack. For
             modules with names of their own it is a mapping from name to kind,
             ``{"net/core": "lstm"}``, where the kinds are Haiku's default names. None
-            takes all of ``params``: one module, or several of one kind.
+            takes all of ``params``: one module, or several recurrent ones of one kind.
         spatial_shape: sizes of the images of a convolutional LSTM.
+        epsilon: of ``hk.LayerNorm``, which is not in the parameters.
 
     Returns:
         ``(layer, params)``. Haiku adds 1 to the forget gate at run time; here it is in
@@ -100,7 +102,8 @@ def from_haiku(
                 f"{name!r}"
             )
     entries = [
-        _entry(kind, name, params, spatial_shape) for name, kind in modules.items()
+        _entry(kind, name, params, spatial_shape, epsilon)
+        for name, kind in modules.items()
     ]
     return entries[0] if len(entries) == 1 else assemble(entries)
 
@@ -124,10 +127,14 @@ def _all_modules(params: Mapping[str, Any]) -> dict[str, str]:
         if match is None or last not in KINDS[match[1]]:
             parent = name
         modules[parent] = _kind(parent)
-    if len(set(modules.values())) > 1:
+    kinds = set(modules.values())
+    if len(modules) > 1 and (
+        len(kinds) > 1 or kinds & {"linear", "embed", "layer_norm"}
+    ):
         raise ValueError(
-            "modules must be given in their order if there are several kinds, as the "
-            f"order of params is not that of the calls, got {', '.join(modules)}"
+            "modules must be given in their order, as the order of params is not that "
+            "of the calls, and what is computed between them is not in params, got "
+            f"{', '.join(modules)}"
         )
 
     def number(name: str) -> tuple[str, int]:
@@ -146,7 +153,7 @@ def _leaf(params: Mapping[str, Any], base: str, part: str, name: str) -> np.ndar
 
 
 def _entry(
-    kind: str, base: str, params: Mapping[str, Any], space: Shape | None
+    kind: str, base: str, params: Mapping[str, Any], space: Shape | None, epsilon: float
 ) -> tuple[Layer, Any]:
     def leaf(part: str, name: str) -> np.ndarray:
         return _leaf(params, base, part, name)
@@ -160,7 +167,8 @@ def _entry(
         return embedding(*table.shape), to_jax(EmbeddingParams, table)
     if kind == "layer_norm":
         scale, b = leaf("", "scale"), leaf("", "offset")
-        return layer_norm(len(b)), to_jax(LayerNormParams, scale, b)
+        made = layer_norm(len(b), epsilon=epsilon)
+        return made, to_jax(LayerNormParams, scale, b)
     return _parts.recurrent([_cell(kind, leaf, space)])
 
 

@@ -27,7 +27,7 @@ from .._layers.time_distributed import (
 )
 from .._typing import Array
 from . import _parts
-from ._arrays import need, reorder, to_jax, to_numpy
+from ._arrays import need, note_dtype, reorder, to_jax, to_numpy
 from ._parts import (
     ACTIVATIONS,
     Dropout,
@@ -40,6 +40,9 @@ from ._parts import (
 
 CONVOLUTIONS = {"ConvLSTM1D": 1, "ConvLSTM2D": 2, "ConvLSTM3D": 3}
 R_Z_N = (1, 0, 2)  # from z, r, n, and back
+# Keras's gelu is exact, where JAX's is the approximation by tanh; the slope of Keras's
+# leaky ReLU is 0.2, where JAX's is 0.01.
+OTHER_ACTIVATIONS = ("gelu", "leaky_relu")
 
 
 @known
@@ -77,7 +80,8 @@ def from_keras(layer: Any) -> tuple[Layer, Any]:
 
     Warns:
         UserWarning: ``recurrent_dropout`` is left out. It has no effect on a trained
-        model; :func:`jaxrnn.recurrent_dropout` wraps the cell to train on.
+        model; :func:`jaxrnn.recurrent_dropout` wraps the cell to train on. Or
+        ``mask_zero`` of an ``Embedding`` is left out: pass ``mask=tokens != 0``.
 
     >>> import os
     >>> os.environ["KERAS_BACKEND"] = "jax"
@@ -115,6 +119,11 @@ def _from_keras(keras: Any, layer: Any) -> Any:
         case "Dense":
             return _dense(layer)
         case "Embedding":
+            if layer.mask_zero:
+                warnings.warn(
+                    "mask_zero is left out: pass mask=tokens != 0 to apply",
+                    stacklevel=4,
+                )
             table = to_numpy("embeddings", layer.embeddings)
             return embedding(*table.shape), to_jax(EmbeddingParams, table)
         case "LayerNormalization":
@@ -155,7 +164,8 @@ def _dense(layer: Any) -> tuple[Layer, Any]:
 def _layer_norm(layer: Any) -> tuple[Layer, Any]:
     if getattr(layer, "rms_scaling", False):
         refuse(layer, "jaxrnn has no scaling by the root mean square")
-    if layer.axis not in (-1, [-1]) and len(np.atleast_1d(layer.axis)) != 1:
+    last = len(layer.get_build_config()["input_shape"]) - 1
+    if np.atleast_1d(layer.axis).tolist() not in ([-1], [last]):
         refuse(layer, "jaxrnn normalises the last axis alone")
     given = layer.gamma if layer.gamma is not None else layer.beta
     if given is None:
@@ -238,9 +248,22 @@ def _spatial_shape(layer: Any) -> tuple[int, ...]:
 
 def _activation(what: Any, function: Any) -> Any:
     name = getattr(function, "__name__", str(function))
-    if name not in ACTIVATIONS:
+    if name not in ACTIVATIONS or name in OTHER_ACTIVATIONS:
         refuse(what, f"jaxrnn has no activation {name!r} that is known to be the same")
+    if not _is_activation(function, name):
+        refuse(what, f"its activation {name!r} is not that of Keras")
     return ACTIVATIONS[name]
+
+
+def _is_activation(function: Any, name: str) -> bool:
+    """Test that a function is the activation of Keras with this name."""
+    return function is getattr(need("keras", "keras").activations, name)
+
+
+def _keras_name(activation: Any) -> str | None:
+    """Return the name of the activation of Keras that computes the same, or None."""
+    name = activation_name(activation)
+    return None if name in OTHER_ACTIVATIONS else name
 
 
 def _cell(cell: Any, spatial_shape: tuple[int, ...] | None) -> tuple[Cell, Any]:
@@ -248,6 +271,7 @@ def _cell(cell: Any, spatial_shape: tuple[int, ...] | None) -> tuple[Cell, Any]:
     name = type(cell).__name__
     if spatial_shape is None and not _is_of(keras.layers, cell):
         raise TypeError(f"cells must be those of Keras, and no subclass, got {cell}")
+    note_dtype(cell, cell.compute_dtype, cell.variable_dtype)
     w_x = to_numpy("kernel", cell.kernel)
     w_h = to_numpy("recurrent_kernel", cell.recurrent_kernel)
     after = getattr(cell, "reset_after", False)
@@ -261,7 +285,7 @@ def _cell(cell: Any, spatial_shape: tuple[int, ...] | None) -> tuple[Cell, Any]:
         ("activation", "tanh"),
         ("recurrent_activation", "sigmoid"),
     ):
-        if getattr(cell, option).__name__ != expected:
+        if not _is_activation(getattr(cell, option), expected):
             refuse(cell, f"{option} must be {expected}")
     if spatial_shape is not None:
         own = conv_lstm(size, w_x.shape[:-2], spatial_shape)
@@ -319,9 +343,9 @@ def _to_keras(keras: Any, part: Any) -> list[Any]:
             shape = (None, 1, None) if variational else None
             return [layers.Dropout(rate, noise_shape=shape)]
         case _parts.Dense(own, activation):
-            name = activation_name(activation)
+            name = _keras_name(activation)
             if name is None:
-                refuse(f"activation={activation!r}", "Keras has none of that name")
+                refuse(f"activation={activation!r}", "Keras has none that is the same")
             made = layers.Dense(own.w.shape[1], activation=name, dtype=_dtype(own.w))
             return [_built(made, (None, None, own.w.shape[0]), list(own))]
         case _parts.Embedding(own):
@@ -357,9 +381,9 @@ def _recurrent_layer(layers: Any, part: Any) -> Any:
         make = getattr(layers, f"ConvLSTM{len(space)}D")
         options |= {"kernel_size": kernel, "padding": "same"}
     elif kind == "elman":
-        name = activation_name(first.options["activation"])
+        name = _keras_name(first.options["activation"])
         if name is None:
-            refuse(repr(first.cell), "Keras has no activation of that name")
+            refuse(repr(first.cell), "Keras has no activation that is the same")
         make, options["activation"] = layers.SimpleRNN, name
     elif kind == "lstm":
         make = layers.LSTM

@@ -27,7 +27,7 @@ from .._layers.time_distributed import (
 )
 from .._typing import Shape
 from . import _parts
-from ._arrays import gates, join, need, reorder, to_jax, to_numpy
+from ._arrays import gates, join, need, note_dtype, reorder, to_jax, to_numpy
 from ._parts import Dropout, activation_name, assemble, cell_of, read, refuse
 
 I_G_F_O = (0, 2, 1, 3)  # to i, f, g, o, and back
@@ -66,7 +66,12 @@ def from_flax(
     jaxrnn.layer(jaxrnn.gru(5))
     """
     nn = need("flax.linen", "flax")
-    if isinstance(variables, Mapping) and "params" in variables:
+    if not isinstance(variables, Mapping):
+        raise TypeError(
+            "variables must be a mapping with the parameters of the module, got "
+            f"{type(variables).__name__}"
+        )
+    if "params" in variables:
         variables = variables["params"]
     entry = _from_flax(nn, module, variables, spatial_shape)
     if isinstance(entry, Dropout):
@@ -117,12 +122,15 @@ def _inner(params: Any, name: str) -> Any:
     return params[name]
 
 
+def check_axes(module: Any) -> None:
+    """Refuse a normalisation of other axes, of Linen or of NNX."""
+    for name in ("reduction_axes", "feature_axes"):
+        if getattr(module, name) not in (-1, (-1,), [-1]):
+            refuse(module, "jaxrnn normalises the last axis alone")
+
+
 def _layer_norm(module: Any, params: Any) -> tuple[Layer, Any]:
-    if module.reduction_axes not in (-1, (-1,)) or module.feature_axes not in (
-        -1,
-        (-1,),
-    ):
-        refuse(module, "jaxrnn normalises the last axis alone")
+    check_axes(module)
     names = [
         name
         for name, used in (("scale", module.use_scale), ("bias", module.use_bias))
@@ -176,6 +184,20 @@ def check_activations(module: Any) -> None:
 
 
 def _cell(nn: Any, module: Any, params: Any, space: Shape | None) -> tuple[Cell, Any]:
+    cell, own = _converted(nn, module, params, space)
+    size = own.w_h.shape[-2]
+    if module.features != size:
+        raise ValueError(
+            f"variables must be those of the module, with {module.features} features, "
+            f"got {size}"
+        )
+    note_dtype(module, module.dtype, own.b.dtype)
+    return cell, own
+
+
+def _converted(
+    nn: Any, module: Any, params: Any, space: Shape | None
+) -> tuple[Cell, Any]:
     kind = type(module)
     if kind is nn.SimpleCell:
         if module.residual:

@@ -21,8 +21,8 @@ from .._layers.time_distributed import (
     layer_norm,
 )
 from . import _parts
-from ._arrays import gates, join, need, to_jax, to_numpy
-from ._linen import check_activations, input_bias
+from ._arrays import gates, join, need, note_dtype, to_jax, to_numpy
+from ._linen import check_activations, check_axes, input_bias
 from ._parts import Dropout, activation_name, assemble, cell_of, read, refuse
 
 
@@ -70,6 +70,7 @@ def _from_nnx(nnx: Any, module: Any) -> Any:
         table = _leaf(module, "embedding")
         return embedding(*table.shape), to_jax(EmbeddingParams, table)
     if kind is nnx.LayerNorm:
+        check_axes(module)
         size = module.num_features
         dtype = np.dtype(module.param_dtype)
         scale = _leaf(module, "scale", np.ones(size, dtype))
@@ -102,6 +103,12 @@ def _leaf(module: Any, name: str, missing: np.ndarray | None = None) -> np.ndarr
 
 
 def _cell(nnx: Any, module: Any) -> tuple[Cell, Any]:
+    cell, own = _converted(nnx, module)
+    note_dtype(module, module.dtype, own.b.dtype)
+    return cell, own
+
+
+def _converted(nnx: Any, module: Any) -> tuple[Cell, Any]:
     kind = type(module)
     if kind is nnx.SimpleCell:
         if module.residual:

@@ -20,6 +20,8 @@ from .._layers.recurrent import layer as make_layer
 from .._layers.stack import stack
 from .._layers.time_distributed import _identity
 from .._numerics.activation import identity
+from .._numerics.int8 import dequantized
+from .._params import check_params, template_of
 
 CONCATENATE = _concatenate  # the default of ``merge``
 
@@ -106,7 +108,8 @@ def read(layer: Layer, params: Any) -> Any:
         A part, as the classes above.
     """
     check_layer("layer", layer)
-    return _read(layer, jax.tree.map(np.asarray, params))
+    check_params(repr(layer), template_of(layer.init, (1, 2)), params)
+    return _read(layer, jax.tree.map(np.asarray, dequantized(params)))
 
 
 def _read(layer: Layer, params: Any) -> Any:
@@ -117,21 +120,13 @@ def _read(layer: Layer, params: Any) -> Any:
     factory = _short(spec)
     match factory:
         case "layer":
-            check_params(options["cell"], params)
             one = direction(options["cell"], params)
             return Recurrent((one,), options["reverse"], None)
         case "bidirectional":
             cells = options["forward"], options["backward"]
-            if not isinstance(params, tuple) or len(params) != 2:
-                raise ValueError("params must be BidirectionalParams for this layer")
             both = tuple(map(direction, cells, params))
             return Recurrent(both, False, options["merge"])
         case "stack":
-            if not isinstance(params, tuple) or len(params) != len(options["layers"]):
-                raise ValueError(
-                    f"params must be a tuple with {len(options['layers'])} entries, "
-                    "one for each layer"
-                )
             parts: list[Any] = []
             for each, own in zip(options["layers"], params, strict=True):
                 part = _read(each, own)
@@ -160,16 +155,6 @@ def _inline(layer: Layer, part: Any) -> list[Any]:
     """Dropout stands beside the layer that it wraps; a stack in a stack stays one."""
     assert layer.spec is not None
     return list(part.parts) if _short(layer.spec) == "dropout" else [part]
-
-
-def check_params(cell: Cell, params: Any) -> None:
-    """Check that parameters are of the type that the cell makes."""
-    expected = jax.eval_shape(lambda: cell.init(jax.random.key(0), 1))
-    if type(params) is not type(expected):
-        raise TypeError(
-            f"params must be {type(expected).__name__} for {cell!r}, got "
-            f"{type(params).__name__}"
-        )
 
 
 def direction(cell: Cell, params: Any) -> Direction:

@@ -33,6 +33,8 @@ from ._arrays import check_shape, need, to_jax, to_numpy
 from ._parts import Dropout, activation_name, assemble, cell_of, read, refuse
 
 GATES = {"rnn": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
+MODULES = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
+MODULES += ("Linear", "Embedding", "LayerNorm")
 NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
 NAME = re.compile(rf"({'|'.join(NAMES)})(?:_l(\d+)(_reverse)?)?")
 
@@ -80,11 +82,14 @@ def _from_torch(nn: Any, module: Any) -> Any:
     kind = type(module)
     if kind is nn.Sequential:
         return assemble([_from_torch(nn, each) for each in module])
-    if kind in (nn.Dropout,):
+    if kind is nn.Dropout:
         return Dropout(module.p, variational=False)
-    weights = {}
-    if isinstance(module, nn.Module):
-        weights = {n: to_numpy(n, w) for n, w in module.state_dict().items()}
+    if kind not in [getattr(nn, name) for name in MODULES]:
+        raise TypeError(
+            f"module must be torch.nn.{', '.join(MODULES)}, Dropout or Sequential, and "
+            f"no subclass, got {kind.__module__}.{kind.__qualname__}"
+        )
+    weights = {n: to_numpy(n, w) for n, w in module.state_dict().items()}
     if kind is nn.Linear:
         return _dense(weights)
     if kind is nn.Embedding:
@@ -98,13 +103,7 @@ def _from_torch(nn: Any, module: Any) -> Any:
         return _recurrent(weights, "rnn_relu" if relu else "rnn", _rate(module))
     if kind in (nn.LSTM, nn.LSTMCell):
         return _recurrent(weights, "lstm", _rate(module))
-    if kind in (nn.GRU, nn.GRUCell):
-        return _recurrent(weights, "gru", _rate(module))
-    raise TypeError(
-        "module must be torch.nn.RNN, LSTM, GRU, RNNCell, LSTMCell, GRUCell, Linear, "
-        "Embedding, LayerNorm, Dropout or Sequential, and no subclass, got "
-        f"{kind.__module__}.{kind.__qualname__}"
-    )
+    return _recurrent(weights, "gru", _rate(module))
 
 
 def _rate(module: Any) -> float:
@@ -176,6 +175,8 @@ def from_torch_state_dict(
             "state_dict must be a mapping of names to arrays, or the path of a "
             f"safetensors file, got {type(state_dict).__name__}"
         )
+    if not isinstance(prefix, str | None):
+        raise TypeError(f"prefix must be a string or None, got {prefix!r}")
     if prefix is None:
         prefix = _find_prefix(state_dict)
         extra = [name for name in state_dict if not name.startswith(prefix)]
@@ -248,7 +249,10 @@ def _recurrent(
                 "is of a larger model, give the prefix of the recurrent module"
             )
         index = int(match[2] or 0), match[3] is not None
-        groups.setdefault(index, {})[match[1]] = array
+        group = groups.setdefault(index, {})
+        if match[1] in group:
+            raise ValueError(f"state_dict must not have both {name!r} and its like")
+        group[match[1]] = array
     num_layers = 1 + max(index for index, _ in groups)
     both = any(backward for _, backward in groups)
     entries: list[Any] = []
@@ -328,7 +332,8 @@ def to_torch(layer: Layer, params: Any, *, bias: bool = True) -> dict[str, np.nd
 
     Returns:
         Names and arrays of NumPy: what ``module.load_state_dict`` takes, after
-        ``torch.from_numpy`` of each. Recurrent layers of one kind and one size in a
+        ``torch.from_numpy`` of each; bfloat16 is widened to float32, which NumPy has.
+        Recurrent layers of one kind and one size in a
         stack are one module with ``num_layers``; any other stack is a ``Sequential``,
         where dropout is a module of its own. Of two biases, the second is zero.
 
@@ -350,7 +355,11 @@ def to_torch(layer: Layer, params: Any, *, bias: bool = True) -> dict[str, np.nd
     """
     named: dict[str, np.ndarray] = {}
     _write(read(layer, params), "", bias, named)
-    return named
+    return {name: _writable(array) for name, array in named.items()}
+
+
+def _writable(array: np.ndarray) -> np.ndarray:
+    return np.array(array, np.float32 if array.dtype == jnp.bfloat16 else array.dtype)
 
 
 def _write(part: Any, prefix: str, bias: bool, named: dict[str, np.ndarray]) -> None:

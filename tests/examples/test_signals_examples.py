@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import importlib.util
 
 import jax
 import jax.numpy as jnp
@@ -60,11 +61,35 @@ def test_handwriting_reads_digits_and_draws_strokes(tmp_path):
         assert scripts.is_picture(tmp_path / f"{name}.png")
 
 
+@pytest.mark.skipif(
+    importlib.util.find_spec("flatbuffers") is None,
+    reason='flatbuffers is not installed: pip install -e ".[examples]"',
+)
+def test_streaming_times_every_step_and_agrees_with_one_call(tmp_path):
+    small = ["--size", 30, "--steps", 20, "--readings", 60, "--out", tmp_path]
+    output = scripts.run_well("streaming", *small)
+    accuracies = scripts.table(output, "accuracy over readings of the test stream")
+    assert len(accuracies) == 4
+    assert all(0 <= value <= 1 for value in accuracies.values())
+    ways = {"jax.jit", "jax.jit, int8", "artefact", "artefact, int8"}
+    for title in ("median", "99th percentile"):
+        title = f"{title} of the time of a step, microseconds"
+        times = scripts.table(output, title)
+        assert ways <= set(times) <= ways | {"onnxruntime"}
+        assert all(value > 0 for value in times.values())
+        assert output.count("logits differ from those of one call") == len(times)
+    sizes = scripts.table(output, "parameters, KiB")
+    assert sizes["int8"] < 0.6 * sizes["float32"]
+    assert scripts.is_picture(tmp_path / "latency.png")
+    assert (tmp_path / "model_int8.safetensors").exists()
+
+
 def test_mistakes_on_the_command_line_write_nothing(tmp_path):
     out = tmp_path / "new"
     for script, arguments, message in [
         ("speech", ["--streams", 0], "--streams: must be an int of at least 1, got 0"),
         ("handwriting", ["--limit", 59], "--limit must be at least 60, got 59"),
+        ("streaming", ["--readings", 0], "--readings: must be an int of at least 1"),
     ]:
         result = scripts.run(script, *arguments, "--out", out)
         assert result.returncode != 0
@@ -95,6 +120,36 @@ def test_damaged_utterances_are_named(examples, tmp_path, lines, message):
         path.write_bytes(lines if isinstance(lines, bytes) else lines.encode())
     with pytest.raises(SystemExit, match=message):
         examples("utterances").read(path)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (HEADER + "0.5:0.5:walking", "line 3 must have 6 channels"),
+        (HEADER + "0.5:" * 6 + "walking\n" + "1,2:" * 6 + "run", "line 4 must have 6"),
+        (HEADER + "nan:" * 6 + "walking", "line 3 must be finite"),
+        (HEADER + "x:" * 6 + "walking", "line 3 must have numbers"),
+        (HEADER + "0.5:" * 6 + "walking", r"two activities or more, got .'walking'."),
+        (HEADER, "two activities or more"),
+        (b"\xff\xfe\x00", "must be a text file"),
+    ],
+    ids=["channels", "uneven", "not finite", "no number", "one", "empty", "binary"],
+)
+def test_damaged_motions_are_named(examples, tmp_path, lines, message):
+    path = tmp_path / "motions.ts"
+    path.write_bytes(lines if isinstance(lines, bytes) else lines.encode())
+    with pytest.raises(SystemExit, match=message):
+        examples("motions").read(path)
+
+
+def test_motions_follow_each_other(examples):
+    recordings = np.arange(5 * 3 * 6.0).reshape(5, 3, 6)
+    order = np.array([[2, 0], [1, 1]])
+    xs, labels = examples("motions").join(recordings, np.array([7, 8, 9]), order)
+    assert xs.shape == (10, 2, 6)
+    np.testing.assert_array_equal(xs[:5, 0], recordings[:, 2])
+    np.testing.assert_array_equal(xs[5:, 1], recordings[:, 1])
+    np.testing.assert_array_equal(labels[:, 0], [9] * 5 + [8] * 5)
 
 
 def test_speakers_must_be_known_and_several(examples, tmp_path):

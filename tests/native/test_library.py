@@ -1,5 +1,6 @@
 """The compiled library: built, found, checked, chosen; what is said if it is not."""
 
+import concurrent.futures
 import ctypes
 import functools
 import importlib.util
@@ -239,12 +240,16 @@ def compile_checks(folder, machine, compiler, *flags):
     """Compile all variants and tests/native/sanitized.cc into a program."""
     headers = ["-I", ROOT / "kernels"]
     line = [*compiler, *build.FLAGS, "-Werror", *flags]
-    objects = []
-    for name, variant in build.VARIANTS[machine].items():
-        objects.append(folder / f"{name}.o")
+
+    def compile_variant(name):
+        variant = build.VARIANTS[machine][name]
         options = [*variant.flags, *build._defines(name, variant)]
-        source = ROOT / "kernels" / "variant.cc"
-        subprocess.run([*line, *options, "-c", source, "-o", objects[-1]], check=True)
+        source, target = ROOT / "kernels" / "variant.cc", folder / f"{name}.o"
+        subprocess.run([*line, *options, "-c", source, "-o", target], check=True)
+        return target
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        objects = list(pool.map(compile_variant, build.VARIANTS[machine]))
     sources = [ROOT / "kernels" / f"{name}.cc" for name in ("variants", "check")]
     sources.append(pathlib.Path(__file__).with_name("sanitized.cc"))
     program = folder / "program"

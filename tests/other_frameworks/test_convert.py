@@ -395,6 +395,13 @@ def test_keras_sequential(keras):
     assert_near(run_keras(convert.to_keras(layer, params), tokens), expected, 3e-6)
 
 
+def test_keras_leaves_out_mask_zero_with_a_note(keras):
+    module = keras.layers.Embedding(9, I, mask_zero=True)
+    module.build((None, None))
+    with pytest.warns(UserWarning, match="mask_zero is left out: pass mask=tokens"):
+        assert convert.from_keras(module)[0] == jaxrnn.embedding(9, I)
+
+
 def test_keras_leaves_out_recurrent_dropout_with_a_note(keras):
     module = keras.layers.LSTM(H, recurrent_dropout=0.5)
     module.build((None, None, I))
@@ -552,6 +559,9 @@ def test_haiku_modules_with_other_names():
     weights["gru"] = weights.pop("net/core")
     with pytest.raises(ValueError, match="must be given in their order"):
         convert.from_haiku(weights)
+    dense = {"linear": weights["linear"], "linear_1": weights["linear"]}
+    with pytest.raises(ValueError, match="what is computed between them is not in par"):
+        convert.from_haiku(dense)
 
 
 # Equinox
@@ -716,6 +726,10 @@ def other_operator(nodes):
     nodes[1].op_type = "Softsign"
 
 
+def fixed_lengths(nodes):
+    nodes[0].input.append("axes_1")  # any constant will do
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -726,12 +740,78 @@ def other_operator(nodes):
             attribute("activations", ["Sigmoid", "Tanh", "Relu"]),
             "activations must be .*, got",
         ),
+        (fixed_lengths, "its sequence lengths are fixed in the model"),
         (other_operator, "the operator Softsign .* jaxrnn has no layer for it"),
     ],
 )
 def test_an_onnx_model_with_something_else_is_refused(onnx, change, message):
     with pytest.raises(ValueError, match=message):
         convert.from_onnx(edited_onnx(change))
+
+
+def test_an_onnx_term_for_each_step_is_no_bias(onnx):
+    layer = jaxrnn.dense(T)
+    model = convert.to_onnx(layer, random_params(0, layer, jnp.float32))
+    (b,) = (each for each in model.graph.initializer if len(each.dims) == 1)
+    b.dims[:] = [T, 1, 1]
+    with pytest.raises(ValueError, match="it is not the bias of a matrix product"):
+        convert.from_onnx(model)
+
+
+def chain(*nodes, rank=3, opset=17, **constants):
+    """A model that applies nodes, each ``(operator, more inputs, attributes)``."""
+    onnx = need("onnx")
+    made, tensor = [], "xs"
+    for index, (kind, more, attributes) in enumerate(nodes):
+        inputs = [name or tensor for name in more] if "" in more else [tensor, *more]
+        tensor = f"t{index}"
+        made.append(onnx.helper.make_node(kind, inputs, [tensor], **attributes))
+    float_type = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph(
+        made,
+        "chain",
+        [onnx.helper.make_tensor_value_info("xs", float_type, [None] * rank)],
+        [onnx.helper.make_empty_tensor_value_info(tensor)],
+        [onnx.numpy_helper.from_array(a, name) for name, a in constants.items()],
+    )
+    versions = [onnx.helper.make_opsetid("", opset)]
+    return onnx.helper.make_model(graph, opset_imports=versions, ir_version=7)
+
+
+W = np.ones((T, T), np.float32)
+MATMUL = ("MatMul", ["w"], {})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "options", "message"),
+    [
+        (
+            [MATMUL, ("Transpose", [], {"perm": [0, 2, 1]}), MATMUL],
+            {},
+            "the axes before it are first, features, second",
+        ),
+        ([MATMUL, ("Cast", [], {"to": 6})], {}, "numbers must not be cast"),
+        ([("Where", ["c", "", "w"], {})], {"c": np.array(False)}, "Where 't|Where ''"),
+        (
+            [MATMUL, ("Softmax", [], {})],
+            {"opset": 11},
+            "it does not follow a dense layer",
+        ),
+        ([MATMUL, ("Reshape", ["s"], {})], {"s": np.array([-1])}, "does not join"),
+        ([MATMUL, ("Add", ["b"], {})], {"b": W[:, :1, None]}, "it is not the bias"),
+        ([MATMUL], {"rank": 4}, "its input must have two or three axes, got 4"),
+        ([("MatMul", ["w", ""], {})], {}, "is not a constant"),
+    ],
+)
+def test_an_onnx_graph_of_another_form_is_refused(onnx, nodes, options, message):
+    model = chain(*nodes, w=W, **options)
+    with pytest.raises(ValueError, match=f"^cannot convert .*({message})"):
+        convert.from_onnx(model)
+
+
+def test_what_is_no_onnx_model_is_named(onnx):
+    with pytest.raises(TypeError, match=r"must be a path, bytes, or an onnx.Model"):
+        convert.from_onnx(3)
 
 
 # What cannot be exact
@@ -774,6 +854,8 @@ def with_bias(layer):
 REFUSED_BY_THEM = [
     ("keras", "to_keras", L(LSTM, reverse=True), "in reversed order"),
     ("keras", "to_keras", L(jaxrnn.mgu(H)), "Keras has no such cell"),
+    ("keras", "to_keras", jaxrnn.dense(2, activation=jax.nn.gelu), "that is the same"),
+    ("keras", "to_keras", L(jaxrnn.elman(H, activation=jax.nn.leaky_relu)), "the same"),
     ("flax", "to_flax", L(jaxrnn.mgu(H)), "Flax has no such cell"),
     ("flax", "to_nnx", L(GRU), "nnx.GRUCell has none there"),
     ("equinox", "to_equinox", L(jaxrnn.elman(H)), "Equinox has no such cell"),
@@ -798,6 +880,11 @@ def refused_modules():
         ("keras", keras_layer("LSTM", activation="relu"), "activation must be tanh"),
         ("keras", keras_layer("GRU", go_backwards=True), "in reversed order"),
         ("keras", keras_layer("SimpleRNN", activation="mish"), "no activation 'mish'"),
+        ("keras", keras_layer("Dense", activation="gelu"), "no activation 'gelu'"),
+        ("keras", keras_layer("SimpleRNN", activation="leaky_relu"), "'leaky_relu'"),
+        ("keras", keras_layer("Dense", activation=relu), "is not that of Keras"),
+        ("keras", keras_layer("LSTM", activation=tanh), "activation must be tanh"),
+        ("keras", keras_norm, "the last axis alone"),
         ("keras", keras_layer("ConvLSTM1D", 3, space=(4,)), "jaxrnn pads images"),
         (
             "keras",
@@ -809,11 +896,30 @@ def refused_modules():
             keras_layer("ConvLSTM1D", 3, padding="same", strides=2, space=(4,)),
             "no strides",
         ),
+        ("flax.nnx", nnx_norm, "the last axis alone"),
         ("flax.linen", linen("MGUCell"), "its gate keeps the old state"),
         ("flax.linen", linen("LSTMCell", gate_fn=jnp.tanh), "gate_fn must be sigmoid"),
         ("flax.linen", linen("SimpleCell", residual=True), "no residual connection"),
         ("flax.linen", linen("GRUCell", reverse=True), "outputs are in reversed order"),
     ]
+
+
+def relu(x):
+    return 2 * x
+
+
+def tanh(x):
+    return x
+
+
+def keras_norm(keras):
+    layer = keras.layers.LayerNormalization(axis=1)
+    layer.build((B, T, I))
+    return layer
+
+
+def nnx_norm(nnx):
+    return nnx.LayerNorm(I, reduction_axes=(1, 2), rngs=nnx.Rngs(0))
 
 
 def keras_layer(name, *arguments, space=(), **options):
@@ -839,9 +945,23 @@ def linen(name, reverse=False, **options):
 def test_a_module_that_cannot_be_exact_is_refused(package, make, message):
     made = make(need(package))
     module = made if isinstance(made, tuple) else (made,)
-    name = package.partition(".")[0]
+    name = {"flax.linen": "flax", "flax.nnx": "nnx"}.get(package, package)
     with pytest.raises(ValueError, match=f"^cannot convert (.|\n)*{message}"):
         getattr(convert, f"from_{name}")(*module)
+
+
+def test_a_dtype_of_computation_is_left_out_with_a_note():
+    nn = need("flax.linen")
+    xs = jnp.ones((B, T, I), jnp.float32)
+    variables = nn.RNN(nn.GRUCell(H)).init(jax.random.key(0), xs)
+    module = nn.RNN(nn.GRUCell(H, dtype=jnp.bfloat16))
+    with pytest.warns(UserWarning, match="dtype bfloat16 in which GRUCell computes"):
+        convert.from_flax(module, variables)
+    other = nn.RNN(nn.GRUCell(H + 1, param_dtype=jnp.float32))
+    with pytest.raises(ValueError, match=f"with {H + 1} features, got {H}"):
+        convert.from_flax(other, variables)
+    with pytest.raises(TypeError, match=r"must be a mapping .*, got NoneType"):
+        convert.from_flax(other, None)
 
 
 def test_subclasses_are_refused():
@@ -861,8 +981,10 @@ def test_what_is_not_ours_is_refused():
         convert.to_torch(plain, params)
     with pytest.raises(TypeError, match="layer must be a Layer"):
         convert.to_torch(LSTM, params)
-    with pytest.raises(TypeError, match=r"must be LSTMParams for .*, got GRUParams"):
+    with pytest.raises(TypeError, match="of type LSTMParams, got GRUParams"):
         convert.to_torch(L(LSTM), init(L(GRU)))
+    with pytest.raises(ValueError, match="must have shape"):
+        convert.to_torch(L(jaxrnn.lstm(H + 1)), params)
     with pytest.raises(ValueError, match="bias must be True for lstm with biases"):
         convert.to_torch(L(LSTM), params, bias=False)
 

@@ -18,6 +18,7 @@ SUBMODULES = [
     "normalization",
     "optimizers",
     "pooling",
+    "quantization",
     "seq2seq",
     "train",
     "truncated",

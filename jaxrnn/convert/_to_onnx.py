@@ -1,11 +1,11 @@
-"""ONNX, by its own recurrent operators, which runtimes have fast kernels for.
+"""To ONNX, by its own recurrent operators, which runtimes have fast kernels for.
 
 Weights are transposed, with an axis for directions: ``W (D, G H, I)``. Gates of an LSTM
 are in the order i, o, f, c, those of a GRU z, r, h. There are two biases for each gate.
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,31 +13,17 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 
-from .._base import Cell, Layer
-from .._cells.elman import ElmanParams, elman
-from .._cells.gru import GRUParams, gru
-from .._cells.lstm import LSTMParams, lstm
-from .._cells.peephole_lstm import PeepholeLSTMParams, peephole_lstm
+from .._base import Layer
 from .._checks import check_layer
 from .._files import write_whole
-from .._layers.time_distributed import (
-    DenseParams,
-    EmbeddingParams,
-    LayerNormParams,
-    dense,
-    embedding,
-    layer_norm,
-)
 from .._options import check_size
 from .._typing import Shape
 from . import _parts
-from ._arrays import gates, join, need, reorder, to_jax, to_numpy
+from ._arrays import join, need, reorder
 from ._keras import average
 from ._parts import (
-    ACTIVATIONS,
     Dropout,
     activation_name,
-    assemble,
     cell_of,
     read,
     refuse,
@@ -45,7 +31,6 @@ from ._parts import (
 
 OPSET = 17
 I_O_F_C = (0, 3, 1, 2)  # from i, f, g, o
-I_F_G_O = (0, 2, 3, 1)  # from i, o, f, c
 Z_R_N = (1, 0, 2)  # from r, z, n, and back
 ELMAN = {  # of activations that have the same name in our table, with their numbers
     "tanh": ("Tanh", []),
@@ -66,15 +51,6 @@ REDUCTIONS = [
     (jnp.multiply, "ReduceProd"),
     (average, "ReduceMean"),
 ]
-MOVES = ("Squeeze", "Transpose", "Reshape", "Identity", "Dropout", "Cast")
-SIGMOID_TANH = {
-    "LSTM": ["Sigmoid", "Tanh", "Tanh"],
-    "GRU": ["Sigmoid", "Tanh"],
-    "RNN": ["Tanh"],
-}
-
-
-# To ONNX
 
 
 def to_onnx(
@@ -407,264 +383,3 @@ def _onnx_weights(part: Any) -> list[np.ndarray]:
     if kind == "peephole_lstm":
         weights.append(join([p.p_i, p.p_o, p.p_f]))
     return weights
-
-
-# From ONNX
-
-
-def from_onnx(model: str | os.PathLike[str] | bytes | Any) -> tuple[Layer, Any]:
-    """Convert an ONNX model that applies one layer after another.
-
-    Args:
-        model: path of a file, its bytes, or an ``onnx.ModelProto``. Its operators may
-            be ``LSTM`` (with peepholes or not), ``GRU`` (both forms) and ``RNN``, in
-            any direction; ``Gather`` of a table, ``MatMul``, ``Gemm``, ``Add`` and
-            activations, ``LayerNormalization``; and what moves axes between them, as
-            :func:`to_onnx`, PyTorch and others write it.
-
-    Returns:
-        ``(layer, params)``. Inputs have time first, whatever the model does with its
-        own. The layer begins from a state of zeros.
-
-    Raises:
-        ValueError: the file is damaged, or the model has an operator, attribute or
-            activation that jaxrnn does not have; the message names it.
-        OSError: the file cannot be read.
-
-    >>> import jax, jaxrnn
-    >>> from jaxrnn import convert
-    >>> layer = jaxrnn.layer(jaxrnn.gru(5))
-    >>> params = layer.init(jax.random.key(0), 3)
-    >>> convert.from_onnx(convert.to_onnx(layer, params))[0]
-    jaxrnn.layer(jaxrnn.gru(5))
-    """
-    onnx = need("onnx", "onnx")
-    if isinstance(model, bytes | str | os.PathLike):
-        model = _load(onnx, model)
-    return _Reader(onnx, model.graph).read()
-
-
-def _load(onnx: Any, model: Any) -> Any:
-    try:
-        if isinstance(model, bytes):
-            loaded = onnx.load_model_from_string(model)
-        else:
-            loaded = onnx.load_model(os.fspath(model))
-        onnx.checker.check_model(loaded)
-    except OSError:
-        raise
-    except Exception as error:
-        raise ValueError(f"model must be a whole ONNX model: {error}") from error
-    return loaded
-
-
-class _Reader:
-    """Follows the data from the input of a graph through its layers."""
-
-    def __init__(self, onnx: Any, graph: Any) -> None:
-        self.onnx, self.graph = onnx, graph
-        to_array = onnx.numpy_helper.to_array
-        self.constants = {each.name: to_array(each) for each in graph.initializer}
-        for node in graph.node:
-            if node.op_type == "Constant":
-                attributes = self.attributes(node)
-                if "value" in attributes:
-                    self.constants[node.output[0]] = to_array(attributes["value"])
-        self.entries: list[Any] = []
-        self.merge: Callable[..., Any] | None = None
-
-    def attributes(self, node: Any) -> dict[str, Any]:
-        get = self.onnx.helper.get_attribute_value
-        return {each.name: get(each) for each in node.attribute}
-
-    def constant(self, node: Any, index: int, what: str) -> np.ndarray:
-        name = node.input[index] if index < len(node.input) else ""
-        if name not in self.constants:
-            refuse(f"{node.op_type} {node.name!r}", f"its {what} is not a constant")
-        return self.constants[name]
-
-    def read(self) -> tuple[Layer, Any]:
-        inputs = [v.name for v in self.graph.input if v.name not in self.constants]
-        if not inputs:
-            refuse("this model", "it has no input")
-        tensor = inputs[0]
-        while (node := self.next_node(tensor)) is not None:
-            tensor = self.take(node, tensor)
-        if tensor not in {each.name for each in self.graph.output}:
-            refuse("this model", f"its output is not what is computed of {inputs[0]!r}")
-        if not self.entries:
-            refuse("this model", "it has no layer")
-        return self.entries[0] if len(self.entries) == 1 else assemble(self.entries)
-
-    def next_node(self, tensor: str) -> Any:
-        """Return the node that reads a tensor, other than for its shape."""
-        found = [
-            node
-            for node in self.graph.node
-            if tensor in node.input and node.op_type not in ("Shape", "Size")
-        ]
-        if len(found) > 1:
-            kinds = ", ".join(node.op_type for node in found)
-            refuse("this model", f"{tensor!r} is read by several operators: {kinds}")
-        return found[0] if found else None
-
-    def take(self, node: Any, tensor: str) -> str:
-        """Read one operator; return the name of the tensor that goes on."""
-        kind = node.op_type
-        place = list(node.input).index(tensor)
-        if kind in ("LSTM", "GRU", "RNN") and place == 0:
-            self.recurrent(node)
-        elif kind in ("MatMul", "Gemm") and place == 0:
-            self.dense(node)
-        elif kind == "Add":
-            self.add_bias(node, 1 - place)
-        elif kind == "Gather" and place == 1:
-            table = self.constant(node, 0, "table")
-            entry = embedding(*table.shape), to_jax(EmbeddingParams, table)
-            self.entries.append(entry)
-        elif kind == "LayerNormalization":
-            self.layer_norm(node)
-        elif kind in DENSE.values():
-            self.activation(node)
-        elif kind in ("ReduceSum", "ReduceProd", "ReduceMean"):
-            self.reduce(node)
-        elif kind not in MOVES and (kind != "Where" or place != 1):
-            refuse(f"the operator {kind} {node.name!r}", "jaxrnn has no layer for it")
-        return node.output[0]
-
-    def dense(self, node: Any) -> None:
-        attributes, w = self.attributes(node), self.constant(node, 1, "weights")
-        if attributes.get("alpha", 1.0) != 1 or attributes.get("beta", 1.0) != 1:
-            refuse(f"Gemm {node.name!r}", "alpha and beta must be 1")
-        if attributes.get("transA", 0):
-            refuse(f"Gemm {node.name!r}", "transA must be 0")
-        if attributes.get("transB", 0):
-            w = w.T
-        if w.ndim != 2:
-            refuse(f"{node.op_type} {node.name!r}", "its weights are not a matrix")
-        b = np.zeros(w.shape[1], w.dtype)
-        if len(node.input) > 2:
-            b = np.broadcast_to(self.constant(node, 2, "bias").reshape(-1), b.shape)
-        self.entries.append((dense(w.shape[1]), to_jax(DenseParams, w, b)))
-
-    def add_bias(self, node: Any, index: int) -> None:
-        b = self.constant(node, index, "second term")
-        layer, params = self.entries[-1] if self.entries else (None, None)
-        plain = isinstance(params, DenseParams) and layer == dense(params.w.shape[1])
-        if not plain or b.size != len(params.b) or np.any(params.b):
-            refuse(f"Add {node.name!r}", "it is not the bias of a matrix product")
-        params = to_jax(DenseParams, np.asarray(params.w), b.reshape(-1))
-        self.entries[-1] = layer, params
-
-    def activation(self, node: Any) -> None:
-        names = {operator: name for name, operator in DENSE.items()}
-        layer, params = self.entries[-1] if self.entries else (None, None)
-        size = len(params.b) if isinstance(params, DenseParams) else 0
-        last = self.attributes(node).get("axis", -1) in (-1, 2)
-        if not size or layer != dense(size) or not last:
-            refuse(f"{node.op_type} {node.name!r}", "it does not follow a dense layer")
-        activation = ACTIVATIONS[names[node.op_type]]
-        self.entries[-1] = dense(size, activation=activation), params
-
-    def layer_norm(self, node: Any) -> None:
-        attributes = self.attributes(node)
-        scale = self.constant(node, 1, "scale")
-        b = np.zeros_like(scale)
-        if len(node.input) > 2:
-            b = self.constant(node, 2, "bias")
-        if attributes.get("axis", -1) not in (-1, 2) or scale.ndim != 1:
-            refuse(f"LayerNormalization {node.name!r}", "jaxrnn takes the last axis")
-        # A float32 in the file: its shortest decimal is the number that was meant.
-        epsilon = float(str(np.float32(attributes.get("epsilon", 1e-5))))
-        made = layer_norm(len(scale), epsilon=epsilon)
-        self.entries.append((made, to_jax(LayerNormParams, scale, b)))
-
-    def reduce(self, node: Any) -> None:
-        merge = {name: merge for merge, name in REDUCTIONS}[node.op_type]
-        layer, params = self.entries[-1] if self.entries else (None, (None, None))
-        options = dict(layer.spec.arguments) if layer is not None else {}
-        axes = self.attributes(node).get("axes")
-        if axes is None and len(node.input) > 1:
-            axes = self.constant(node, 1, "axes").tolist()
-        if options.get("merge") is not _parts.CONCATENATE or list(axes or []) != [1]:
-            refuse(f"{node.op_type} {node.name!r}", "it does not merge two directions")
-        forward, backward = params
-        cells = [(options["forward"], forward), (options["backward"], backward)]
-        self.entries[-1] = _parts.recurrent(cells, merge=merge)
-
-    def recurrent(self, node: Any) -> None:
-        attributes, what = self.attributes(node), f"{node.op_type} {node.name!r}"
-        for name in ("clip", "input_forget", "layout"):
-            if attributes.get(name):
-                refuse(what, f"jaxrnn does not have the attribute {name}")
-        direction = attributes.get("direction", b"forward").decode()
-        w, r = self.constant(node, 1, "W"), self.constant(node, 2, "R")
-        count, rows, size = r.shape
-        b = np.zeros((count, 2 * rows), w.dtype)
-        if len(node.input) > 3 and node.input[3]:
-            b = self.constant(node, 3, "B")
-        for index in (5, 6):
-            name = node.input[index] if index < len(node.input) else ""
-            if np.any(self.constants.get(name, 0)):
-                refuse(what, "it begins from a state other than zeros")
-        peepholes = None
-        if len(node.input) > 7 and node.input[7]:
-            peepholes = self.constant(node, 7, "P")
-        activations = self.activations(node, attributes, count)
-        cells = []
-        for d in range(count):
-            biases = np.split(b[d], 2)
-            p = None if peepholes is None else peepholes[d]
-            arrays = [w[d].T, r[d].T, *biases]
-            if node.op_type == "RNN":
-                cells.append(_elman(arrays, size, activations[d]))
-            elif node.op_type == "LSTM":
-                cells.append(_lstm(arrays, size, p))
-            else:
-                after = bool(attributes.get("linear_before_reset", 0))
-                cells.append(_gru(arrays, size, after))
-        options = {"reverse": True} if direction == "reverse" else {}
-        self.entries.append(_parts.recurrent(cells, **options))
-
-    def activations(
-        self, node: Any, attributes: Mapping[str, Any], count: int
-    ) -> list[Callable[..., Any]]:
-        """Check the activations; return that of each direction of an Elman network."""
-        expected = SIGMOID_TANH[node.op_type] * count
-        names = [n.decode() for n in attributes.get("activations", [])] or expected
-        what = f"{node.op_type} {node.name!r}"
-        if node.op_type != "RNN":
-            if [n.lower() for n in names] != [n.lower() for n in expected]:
-                refuse(what, f"activations must be {expected}, got {names}")
-            return []
-        alphas = list(attributes.get("activation_alpha", []))
-        found = []
-        for name in names:
-            match = [ours for ours, (theirs, _) in ELMAN.items() if theirs == name]
-            if not match:
-                refuse(what, f"jaxrnn has no activation {name!r} for it")
-            if match == ["leaky_relu"] and not np.allclose(alphas or [0.01], 0.01):
-                refuse(what, f"jaxrnn's leaky ReLU has the slope 0.01, got {alphas}")
-            found.append(ACTIVATIONS[match[0]])
-        return found
-
-
-def _elman(
-    arrays: list[np.ndarray], size: int, activation: Callable[..., Any]
-) -> tuple[Cell, Any]:
-    w_x, w_h, b, b_h = arrays
-    return elman(size, activation=activation), to_jax(ElmanParams, w_x, w_h, b + b_h)
-
-
-def _lstm(arrays: list[np.ndarray], size: int, p: Any) -> tuple[Cell, Any]:
-    w_x, w_h, b, b_h = (reorder(each, I_F_G_O) for each in arrays)
-    if p is None:
-        return lstm(size), to_jax(LSTMParams, w_x, w_h, b + b_h)
-    i, o, f = gates(to_numpy("P", p), 3)
-    params = to_jax(PeepholeLSTMParams, w_x, w_h, b + b_h, i, f, o)
-    return peephole_lstm(size), params
-
-
-def _gru(arrays: list[np.ndarray], size: int, after: bool) -> tuple[Cell, Any]:
-    params = to_jax(GRUParams, *(reorder(each, Z_R_N) for each in arrays))
-    return gru(size, reset_after=after), params
