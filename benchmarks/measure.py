@@ -14,6 +14,7 @@ import jax
 from jaxrnn import kernels
 
 PACKAGES = ["jaxrnn", "jax", "jaxlib", "flax", "dm-haiku", "equinox", "keras", "torch"]
+TURN = 0.01  # seconds that a short program runs in its turn
 FLAGS = ["XLA_FLAGS", "LD_PRELOAD", "GLIBC_TUNABLES", "OMP_NUM_THREADS"]
 
 
@@ -55,24 +56,34 @@ def in_turns(
     """Time programs one after the other, repeatedly, for ``budget`` seconds.
 
     Each round has its own order. Busy-waiting threads of one library slow down the
-    program that runs next, for longer than the pause before each program.
+    program that runs next, for longer than the pause before each program. A short
+    program runs several times in its turn, for ``TURN`` seconds, as the steps of a
+    training loop do: else most of its time would be that of waking from the pause.
     """
     order = random.Random(0)
     seconds = {name: [] for name in programs}
+    counts = dict.fromkeys(programs, 1)
     once = 0.0
-    for index in range(2):  # the second round determines the number of rounds
-        start = time.perf_counter()
-        for program in programs.values():
+    for index in range(2):  # the second round determines the numbers
+        begun = time.perf_counter()
+        for name, program in programs.items():
+            start = time.perf_counter()
             program.run()
-        once = time.perf_counter() - start
+            counts[name] = 1 + int(TURN / (time.perf_counter() - start))
+        once = time.perf_counter() - begun
         if index == 0 and once > budget / 2:
             break
+    once += sum(TURN for count in counts.values() if count > 1)
     for _ in range(max(least, min(most, int(budget / once)))):
         for name in order.sample(list(programs), len(programs)):
             time.sleep(0.003)
+            run, count = programs[name].run, counts[name]
+            if count > 1:
+                run()
             start = time.perf_counter()
-            programs[name].run()
-            seconds[name].append(time.perf_counter() - start)
+            for _ in range(count):
+                run()
+            seconds[name].append((time.perf_counter() - start) / count)
     return {name: summary(each) for name, each in seconds.items()}
 
 
