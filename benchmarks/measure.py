@@ -57,8 +57,8 @@ def in_turns(
 
     Each round has its own order. Busy-waiting threads of one library slow down the
     program that runs next, for longer than the pause before each program. A short
-    program runs several times in its turn, for ``TURN`` seconds, as the steps of a
-    training loop do: else most of its time would be that of waking from the pause.
+    program runs several times in its turn, for ``TURN`` seconds, like the steps of a
+    training loop: after the pause, threads need longer to wake than the program runs.
     """
     order = random.Random(0)
     seconds = {name: [] for name in programs}

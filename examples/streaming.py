@@ -1,4 +1,4 @@
-"""What somebody does, ten times a second: a stream of readings, and the time of a step.
+"""Recognise activities in a stream of sensor readings, and time each step.
 
     python examples/streaming.py [--full] [--out runs/streaming]
 
@@ -6,8 +6,8 @@ A smart watch measures acceleration and rotation along three axes (BasicMotions,
 package sktime: standing, running, walking, badminton). An LSTM names the activity at
 every reading. It is trained on recordings that follow each other without a pause, then
 exported to a file, and the file is loaded as a server or a device would. Test
-recordings arrive one reading at a time. The outputs must be those of one call with the
-whole stream.
+recordings arrive one reading at a time. The script checks that the outputs equal the
+outputs of one call with the whole stream.
 
 Every step is timed, from the reading in NumPy to the logits in NumPy: by jax.jit, by
 the loaded artefact, both with int8 weights too, and by onnxruntime if it is installed.
