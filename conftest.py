@@ -63,19 +63,15 @@ def pytest_xdist_auto_num_workers(config):
 
 
 CONVERTERS = ROOT / "jaxrnn" / "convert"
-FRAMEWORKS = {  # where it is not the module's name
-    "_from_onnx": "onnx",
-    "_linen": "flax",
-    "_nnx": "flax",
-    "_to_onnx": "onnx",
-}
+FRAMEWORKS = {"nnx": "flax"}  # where it is not the file's name
 
 
 def pytest_collection_modifyitems(items):
     """Skip the examples of a converter where its framework is missing."""
     for item in items:
         if item.path.parent == CONVERTERS:
-            name = FRAMEWORKS.get(item.path.stem, item.path.stem[1:])
+            name = item.path.stem.rpartition("_")[2]  # of _from_torch, for instance
+            name = FRAMEWORKS.get(name, name)
             if importlib.util.find_spec(name) is None:
                 reason = f"{name} is not installed: pip install -e '.[compare]'"
                 item.add_marker(pytest.mark.skip(reason=reason))

@@ -39,6 +39,7 @@ class Shape(NamedTuple):
 
 SHAPES = {
     "S1": Shape(1000, 1, 16, 16),
+    "two rows": Shape(1000, 2, 16, 16),
     "S2": Shape(1000, 8, 32, 32),
     "S3": Shape(100, 32, 128, 128),
     "S4": Shape(168, 256, 32, 64),

@@ -9,21 +9,21 @@ warning says which options have no effect on what a trained model computes and a
 out.
 """
 
-from ._equinox import from_equinox as from_equinox
-from ._equinox import to_equinox as to_equinox
+from ._from_equinox import from_equinox as from_equinox
+from ._from_flax import from_flax as from_flax
+from ._from_haiku import from_haiku as from_haiku
+from ._from_keras import from_keras as from_keras
+from ._from_nnx import from_nnx as from_nnx
 from ._from_onnx import from_onnx as from_onnx
-from ._haiku import from_haiku as from_haiku
-from ._haiku import to_haiku as to_haiku
-from ._keras import from_keras as from_keras
-from ._keras import to_keras as to_keras
-from ._linen import from_flax as from_flax
-from ._linen import to_flax as to_flax
-from ._nnx import from_nnx as from_nnx
-from ._nnx import to_nnx as to_nnx
+from ._from_torch import from_torch as from_torch
+from ._from_torch import from_torch_state_dict as from_torch_state_dict
+from ._to_equinox import to_equinox as to_equinox
+from ._to_flax import to_flax as to_flax
+from ._to_haiku import to_haiku as to_haiku
+from ._to_keras import to_keras as to_keras
+from ._to_nnx import to_nnx as to_nnx
 from ._to_onnx import to_onnx as to_onnx
-from ._torch import from_torch as from_torch
-from ._torch import from_torch_state_dict as from_torch_state_dict
-from ._torch import to_torch as to_torch
+from ._to_torch import to_torch as to_torch
 
 __all__ = [
     "from_equinox",

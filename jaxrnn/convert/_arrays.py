@@ -2,14 +2,11 @@
 
 import importlib
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-
-P = TypeVar("P")
 
 
 def need(module: str, package: str) -> Any:
@@ -46,20 +43,6 @@ def _from_tensor(tensor: Any) -> Any:
     if tensor.dtype == torch.bfloat16:  # which NumPy does not have by itself
         return tensor.contiguous().view(torch.int16).numpy().view(jnp.bfloat16)
     return tensor.numpy()
-
-
-def to_jax(kind: Callable[..., P], *weights: Any) -> P:
-    """Return parameters of a type, as arrays of JAX in the dtype that they have."""
-    params = kind(*weights)
-    dtypes = {str(leaf.dtype) for leaf in weights}
-    if len(dtypes) > 1:
-        raise TypeError(f"weights must have one dtype, got {', '.join(sorted(dtypes))}")
-    if dtypes == {"float64"} and not jax.config.read("jax_enable_x64"):
-        raise TypeError(
-            "weights must be float32, as float64 is off in JAX, got float64: convert "
-            'them, or call jax.config.update("jax_enable_x64", True)'
-        )
-    return jax.tree.map(jnp.asarray, params)
 
 
 def note_dtype(what: Any, compute: Any, stored: Any) -> None:

@@ -7,21 +7,9 @@ from typing import Any
 import numpy as np
 
 from .._base import Cell, Layer
-from .._cells.elman import ElmanParams, elman
-from .._cells.gru import GRUParams, gru
-from .._cells.lstm import LSTMParams, lstm
-from .._cells.peephole_lstm import PeepholeLSTMParams, peephole_lstm
-from .._layers.time_distributed import (
-    DenseParams,
-    EmbeddingParams,
-    LayerNormParams,
-    dense,
-    embedding,
-    layer_norm,
-)
-from . import _parts
-from ._arrays import gates, need, reorder, to_jax, to_numpy
-from ._parts import ACTIVATIONS, assemble, refuse
+from . import _make, _parts
+from ._arrays import gates, need, reorder, to_numpy
+from ._parts import ACTIVATIONS, activation_name, refuse
 from ._to_onnx import DENSE, ELMAN, REDUCTIONS, Z_R_N
 
 I_F_G_O = (0, 2, 3, 1)  # from i, o, f, c
@@ -143,7 +131,7 @@ class _Reader:
             refuse("this model", "it has no layer")
         if DIRECTIONS in self.axes or self.axes[-1] != FEATURES:
             refuse("this model", f"the axes of its output are {', '.join(self.axes)}")
-        return self.entries[0] if len(self.entries) == 1 else assemble(self.entries)
+        return self.entries[0] if len(self.entries) == 1 else _make.layers(self.entries)
 
     def next_node(self, tensor: str) -> Any:
         """Return the node that reads a tensor, other than for its shape."""
@@ -193,7 +181,7 @@ class _Reader:
         table = self.constant(node, 0, "table")
         if len(self.axes) != 2 or self.attributes(node).get("axis", 0) != 0:
             refuse(_named(node), "it does not look up tokens in a table")
-        entry = embedding(*table.shape), to_jax(EmbeddingParams, table)
+        entry = _make.embedding(table)
         self.entries.append(entry)
         self.axes = (*self.axes, FEATURES)
 
@@ -240,29 +228,37 @@ class _Reader:
         b = np.zeros(w.shape[1], w.dtype)
         if len(node.input) > 2:
             b = np.broadcast_to(self.constant(node, 2, "bias").reshape(-1), b.shape)
-        self.entries.append((dense(w.shape[1]), to_jax(DenseParams, w, b)))
+        self.entries.append(_make.dense(w, b))
+
+    def plain_dense(self) -> Any:
+        """Return the parameters of the last layer if it is dense and linear."""
+        layer, params = self.entries[-1] if self.entries else (None, None)
+        if layer is None or layer.spec.factory != "jaxrnn.dense":
+            return None
+        activation = dict(layer.spec.arguments)["activation"]
+        return params if activation_name(activation) == "linear" else None
 
     def add_bias(self, node: Any, index: int) -> None:
         b = self.constant(node, index, "second term")
-        layer, params = self.entries[-1] if self.entries else (None, None)
-        plain = isinstance(params, DenseParams) and layer == dense(params.w.shape[1])
+        params = self.plain_dense()
         of_features = b.ndim == 0 or b.shape[-1] == b.size
-        if not plain or b.size != len(params.b) or not of_features or np.any(params.b):
+        fits = params is not None and of_features and b.size == len(params.b)
+        if not fits or np.any(params.b):
             refuse(_named(node), "it is not the bias of a matrix product")
-        params = to_jax(DenseParams, np.asarray(params.w), b.reshape(-1))
-        self.entries[-1] = layer, params
+        self.entries[-1] = _make.dense(np.asarray(params.w), b.reshape(-1))
 
     def activation(self, node: Any) -> None:
         names = {operator: name for name, operator in DENSE.items()}
-        layer, params = self.entries[-1] if self.entries else (None, None)
-        size = len(params.b) if isinstance(params, DenseParams) else 0
+        params = self.plain_dense()
         default = -1 if self.opset >= 13 else 1  # of Softmax, over all later axes
         last = self.attributes(node).get("axis", default) in (-1, 2)
         last |= node.op_type != "Softmax"
-        if not size or layer != dense(size) or not last:
+        if params is None or not last:
             refuse(_named(node), "it does not follow a dense layer")
         activation = ACTIVATIONS[names[node.op_type]]
-        self.entries[-1] = dense(size, activation=activation), params
+        self.entries[-1] = _make.dense(
+            np.asarray(params.w), np.asarray(params.b), activation
+        )
 
     def layer_norm(self, node: Any) -> None:
         attributes = self.attributes(node)
@@ -274,8 +270,7 @@ class _Reader:
             refuse(_named(node), "jaxrnn takes the last axis")
         # A float32 in the file: its shortest decimal is the number that was meant.
         epsilon = float(str(np.float32(attributes.get("epsilon", 1e-5))))
-        made = layer_norm(len(scale), epsilon=epsilon)
-        self.entries.append((made, to_jax(LayerNormParams, scale, b)))
+        self.entries.append(_make.layer_norm(scale, b, epsilon))
 
     def reduce(self, node: Any) -> None:
         merge = {name: merge for merge, name in REDUCTIONS}[node.op_type]
@@ -293,7 +288,7 @@ class _Reader:
             refuse(_named(node), "it does not merge two directions")
         forward, backward = params
         cells = [(options["forward"], forward), (options["backward"], backward)]
-        self.entries[-1] = _parts.recurrent(cells, merge=merge)
+        self.entries[-1] = _make.recurrent(cells, merge=merge)
         self.axes = (self.axes[0], *self.axes[2:])
 
     def recurrent(self, node: Any) -> None:
@@ -310,7 +305,7 @@ class _Reader:
                 refuse(what, f"jaxrnn does not have the attribute {name}")
         direction = attributes.get("direction", b"forward").decode()
         w, r = self.constant(node, 1, "W"), self.constant(node, 2, "R")
-        count, rows, size = r.shape
+        count, rows, _ = r.shape
         b = np.zeros((count, 2 * rows), w.dtype)
         if len(node.input) > 3 and node.input[3]:
             b = self.constant(node, 3, "B")
@@ -330,14 +325,16 @@ class _Reader:
             p = None if peepholes is None else peepholes[d]
             arrays = [w[d].T, r[d].T, *biases]
             if node.op_type == "RNN":
-                cells.append(_elman(arrays, size, activations[d]))
+                w_x, w_h, b_x, b_h = arrays
+                cells.append(_make.elman(w_x, w_h, b_x + b_h, activations[d]))
             elif node.op_type == "LSTM":
-                cells.append(_lstm(arrays, size, p))
+                cells.append(_lstm(arrays, p))
             else:
                 after = bool(attributes.get("linear_before_reset", 0))
-                cells.append(_gru(arrays, size, after))
+                ordered = (reorder(each, Z_R_N) for each in arrays)
+                cells.append(_make.gru(*ordered, reset_after=after))
         options = {"reverse": True} if direction == "reverse" else {}
-        self.entries.append(_parts.recurrent(cells, **options))
+        self.entries.append(_make.recurrent(cells, **options))
         self.axes = (self.axes[0], DIRECTIONS, *self.axes[1:])
 
     def activations(
@@ -372,22 +369,9 @@ def _has_both(layer: Layer | None) -> bool:
     return spec is None or spec.factory == "jaxrnn.bidirectional"
 
 
-def _elman(
-    arrays: list[np.ndarray], size: int, activation: Callable[..., Any]
-) -> tuple[Cell, Any]:
-    w_x, w_h, b, b_h = arrays
-    return elman(size, activation=activation), to_jax(ElmanParams, w_x, w_h, b + b_h)
-
-
-def _lstm(arrays: list[np.ndarray], size: int, p: Any) -> tuple[Cell, Any]:
+def _lstm(arrays: list[np.ndarray], p: Any) -> tuple[Cell, Any]:
     w_x, w_h, b, b_h = (reorder(each, I_F_G_O) for each in arrays)
     if p is None:
-        return lstm(size), to_jax(LSTMParams, w_x, w_h, b + b_h)
+        return _make.lstm(w_x, w_h, b + b_h)
     i, o, f = gates(to_numpy("P", p), 3)
-    params = to_jax(PeepholeLSTMParams, w_x, w_h, b + b_h, i, f, o)
-    return peephole_lstm(size), params
-
-
-def _gru(arrays: list[np.ndarray], size: int, after: bool) -> tuple[Cell, Any]:
-    params = to_jax(GRUParams, *(reorder(each, Z_R_N) for each in arrays))
-    return gru(size, reset_after=after), params
+    return _make.peephole_lstm(w_x, w_h, b + b_h, i, f, o)

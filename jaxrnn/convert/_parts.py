@@ -4,6 +4,7 @@ Every converter out of jaxrnn begins here: a layer says by its ``spec`` which fa
 made it, with which arguments. What another framework has no module for is refused.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -13,17 +14,22 @@ import numpy as np
 
 from .._base import Cell, Layer
 from .._checks import check_layer
+from .._descriptions.known import known
 from .._descriptions.spec import Spec
-from .._layers.dropout import dropout
-from .._layers.recurrent import BidirectionalParams, _concatenate, bidirectional
-from .._layers.recurrent import layer as make_layer
-from .._layers.stack import stack
+from .._layers.recurrent import _concatenate
 from .._layers.time_distributed import _identity
 from .._numerics.activation import identity
 from .._numerics.int8 import dequantized
 from .._params import check_params, template_of
+from .._typing import Array
 
 CONCATENATE = _concatenate  # the default of ``merge``
+
+
+@known
+def average(forward: Array, backward: Array) -> Array:
+    """Average the outputs of both directions, as Keras's ``merge_mode="ave"``."""
+    return (forward + backward) / 2
 
 
 class Direction(NamedTuple):
@@ -189,8 +195,8 @@ ACTIVATIONS = {
 
 def activation_name(function: Callable[..., Any]) -> str | None:
     """Return the common name of an activation; None if it has none."""
-    for name, known in ACTIVATIONS.items():
-        if known is function:
+    for name, activation in ACTIVATIONS.items():
+        if activation is function:
             return name
     if function is _identity:
         return "linear"
@@ -216,37 +222,12 @@ def cell_of(part: Direction, framework: str, kinds: Sequence[str]) -> str:
     return part.kind
 
 
-def assemble(entries: Sequence[Any]) -> tuple[Layer, Any]:
-    """Make a stack of pairs ``(layer, params)``, with ``Dropout`` between them.
-
-    Dropout becomes a wrapper of the layer before it, or of the one after it if it
-    comes first.
-    """
-    layers: list[Layer] = []
-    params: list[Any] = []
-    pending: Dropout | None = None
-    for entry in entries:
-        if not isinstance(entry, Dropout):
-            layer, own = entry
-            if pending is not None:
-                layer = dropout(
-                    layer, input_rate=pending.rate, variational=pending.variational
-                )
-                pending = None
-            layers.append(layer)
-            params.append(own)
-        elif layers:
-            layers[-1] = dropout(layers[-1], entry.rate, variational=entry.variational)
-        else:
-            pending = entry
-    if not layers:
-        refuse("a module without layers", "there is nothing to compute")
-    return stack(*layers), tuple(params)
-
-
-def recurrent(cells: Sequence[tuple[Cell, Any]], **options: Any) -> tuple[Layer, Any]:
-    """Make a layer of one cell, or of one for each direction."""
-    if len(cells) == 1:
-        return make_layer(cells[0][0], **options), cells[0][1]
-    (forward, own), (backward, other) = cells
-    return bidirectional(forward, backward, **options), BidirectionalParams(own, other)
+def without_dropout(parts: tuple[Any, ...], framework: str) -> list[Any]:
+    """Leave dropout out, and warn if there is any."""
+    kept = [part for part in parts if not isinstance(part, Dropout)]
+    if len(kept) < len(parts):
+        warnings.warn(
+            f"dropout is left out: that of {framework} needs an argument at each call",
+            stacklevel=4,
+        )
+    return kept

@@ -20,10 +20,10 @@ from .._options import check_size
 from .._typing import Shape
 from . import _parts
 from ._arrays import join, need, reorder
-from ._keras import average
 from ._parts import (
     Dropout,
     activation_name,
+    average,
     cell_of,
     read,
     refuse,

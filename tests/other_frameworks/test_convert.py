@@ -84,6 +84,34 @@ def assert_near(actual, expected, tolerance=1e-12):
     np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance * scale)
 
 
+def values_and_gradients(run, weights, xs):
+    """Outputs, and the gradients of a weighted sum of them."""
+    ys, pull = jax.vjp(run, weights, xs)
+    return ys, *pull(random_normal(9, ys.shape, ys.dtype))
+
+
+def of_layer(layer, params, xs):
+    return values_and_gradients(lambda p, x: layer.apply(p, x)[1], params, xs)
+
+
+def unique(dparams, kept=("n",)):
+    """Leave out gradients of biases that another framework does not have."""
+
+    def without(p):
+        if not isinstance(p, jaxrnn.GRUParams):
+            return p
+        parts = zip("rzn", jnp.split(p.b_h, 3), strict=True)
+        b_h = [part if gate in kept else jnp.zeros_like(part) for gate, part in parts]
+        return p._replace(b_h=jnp.concatenate(b_h))
+
+    return jax.tree.map(without, dparams, is_leaf=lambda p: hasattr(p, "w_h"))
+
+
+def assert_all_near(actual, expected):
+    assert jax.tree.structure(actual) == jax.tree.structure(expected)
+    jax.tree.map(assert_near, actual, expected)
+
+
 def grid(cells, forms=FORMS):
     return pytest.mark.parametrize(
         ("name", "form"),
@@ -132,8 +160,18 @@ def test_torch(name, form, bias):
         params = without_biases(params)
     weights = convert.to_torch(layer, params, bias=bias)
     module = load(torch, torch_module(torch, layer, params, bias=bias), weights)
-    expected = module(torch.tensor(np.asarray(xs)))[0].detach().numpy()
-    assert_near(layer.apply(params, xs)[1], expected)
+    inputs = torch.tensor(np.asarray(xs), requires_grad=True)
+    expected = module(inputs)[0]
+    ys, dparams, dxs = of_layer(layer, params, xs)
+    assert_near(ys, expected.detach().numpy())
+    dys = random_normal(9, ys.shape, ys.dtype)
+    expected.backward(torch.tensor(np.asarray(dys)))
+    assert_near(dxs, inputs.grad.numpy())
+    gradients = convert.to_torch(layer, dparams)
+    for key, weight in module.named_parameters():
+        if "gru" not in name:  # whose two biases have gradients of their own
+            key = key.replace("bias_hh", "bias_ih")
+        assert_near(gradients[key], weight.grad.numpy())
     assert_equal(convert.from_torch(module), layer, params)
 
 
@@ -395,6 +433,15 @@ def test_keras_sequential(keras):
     assert_near(run_keras(convert.to_keras(layer, params), tokens), expected, 3e-6)
 
 
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU"])
+def test_keras_without_biases(keras, kind):
+    module = getattr(keras.layers, kind)(H, use_bias=False, return_sequences=True)
+    module.build((None, None, I))
+    layer, params = convert.from_keras(module)
+    xs = random_normal(2, (T, B, I), jnp.float32)
+    assert_near(run_keras(module, xs), layer.apply(params, xs)[1], 3e-6)
+
+
 def test_keras_leaves_out_mask_zero_with_a_note(keras):
     module = keras.layers.Embedding(9, I, mask_zero=True)
     module.build((None, None))
@@ -419,14 +466,20 @@ def test_linen(name, form):
     params, xs = problem(layer)
     params = without_state_biases(params)
     module, variables = convert.to_flax(layer, params)
-    assert_near(jax.jit(module.apply)(variables, xs), layer.apply(params, xs)[1])
+    expected, dvariables, expected_dxs = values_and_gradients(
+        module.apply, variables, xs
+    )
+    ys, dparams, dxs = of_layer(layer, params, xs)
+    assert_near(ys, expected)
+    assert_near(dxs, expected_dxs)
+    assert_all_near(convert.to_flax(layer, unique(dparams))[1], dvariables)
     assert_equal(convert.from_flax(module, variables), layer, params)
     assert_same(convert.to_flax(*convert.from_flax(module, variables))[1], variables)
 
 
 @grid(["elman", "elman-relu", "lstm", "gru"])
 def test_nnx(name, form):
-    need("flax.nnx")
+    nnx = need("flax.nnx")
     layer = layers_of(CELLS[name])[form]
     params, xs = problem(layer)
     params = jax.tree.map(
@@ -435,7 +488,15 @@ def test_nnx(name, form):
         is_leaf=lambda p: hasattr(p, "w_h"),
     )
     module = convert.to_nnx(layer, params)
-    assert_near(module(xs), layer.apply(params, xs)[1])
+    graph, weights, rest = nnx.split(module, nnx.Param, ...)
+    expected, dweights, expected_dxs = values_and_gradients(
+        lambda weights, xs: nnx.merge(graph, weights, rest, copy=True)(xs), weights, xs
+    )
+    ys, dparams, dxs = of_layer(layer, params, xs)
+    assert_near(ys, expected)
+    assert_near(dxs, expected_dxs)
+    gradients = convert.to_nnx(layer, unique(dparams, kept=()))
+    assert_all_near(nnx.state(gradients, nnx.Param), dweights)
     assert_equal(convert.from_nnx(module), layer, params)
 
 
@@ -535,12 +596,40 @@ def test_haiku(name, form):
     transformed = hk.without_apply_rng(hk.transform(run))
     made = transformed.init(jax.random.key(0), xs)
     assert jax.tree.structure(made) == jax.tree.structure(weights)
-    assert_near(transformed.apply(weights, xs), layer.apply(params, xs)[1])
+    expected, dweights, expected_dxs = values_and_gradients(
+        transformed.apply, weights, xs
+    )
+    ys, dparams, dxs = of_layer(layer, params, xs)
+    assert_near(ys, expected)
+    assert_near(dxs, expected_dxs)
+    dparams = unique(dparams, kept=())
+    # The forget gate of an LSTM is 1 less in Haiku, which is no part of a gradient.
+    zero = convert.to_haiku(layer, jax.tree.map(jnp.zeros_like, params))
+    gradients = jax.tree.map(jnp.subtract, convert.to_haiku(layer, dparams), zero)
+    for module in dweights:
+        if module.endswith("linear_1"):  # the same bias as that of linear
+            gradients[module]["b"] = gradients[module[:-2]]["b"]
+    assert_all_near(gradients, dweights)
     again, theirs = convert.from_haiku(weights)
     assert again == layer
     if name == "elman-relu":
         assert_same(theirs, params)
     assert_near(again.apply(theirs, xs)[1], layer.apply(params, xs)[1])
+
+
+def test_haiku_with_one_bias():
+    hk = need("haiku")
+
+    def run(xs):
+        core = hk.VanillaRNN(H, double_bias=False)
+        zero = core.initial_state(B).astype(xs.dtype)
+        return hk.dynamic_unroll(core, xs, zero)[0]
+
+    xs = random_normal(2, (T, B, I), jnp.float64)
+    transformed = hk.without_apply_rng(hk.transform(run))
+    weights = random_like(3, transformed.init(jax.random.key(0), xs))
+    layer, params = convert.from_haiku(weights)
+    assert_near(layer.apply(params, xs)[1], transformed.apply(weights, xs))
 
 
 def test_haiku_modules_with_other_names():
@@ -580,18 +669,38 @@ def run_equinox(cell, xs, reverse=False):
 
 @grid(["lstm", "gru"])
 def test_equinox(name, form):
-    need("equinox")
+    eqx = need("equinox")
     layer = layers_of(CELLS[name])[form]
     params, xs = problem(layer)
     params = without_state_biases(params)
     modules = convert.to_equinox(layer, params)
-    expected = xs
-    for module in modules if isinstance(modules, list) else [modules]:
-        cells = module if isinstance(module, tuple) else (module,)
-        ys = [run_equinox(c, expected, reverse=bool(i)) for i, c in enumerate(cells)]
-        expected = jnp.concatenate(ys, axis=-1)
-    assert_near(layer.apply(params, xs)[1], expected)
+    arrays, rest = eqx.partition(modules, eqx.is_array)
+
+    def run(arrays, xs):
+        modules = eqx.combine(arrays, rest)
+        for module in modules if isinstance(modules, list) else [modules]:
+            cells = module if isinstance(module, tuple) else (module,)
+            ys = [run_equinox(c, xs, reverse=bool(i)) for i, c in enumerate(cells)]
+            xs = jnp.concatenate(ys, axis=-1)
+        return xs
+
+    expected, darrays, expected_dxs = values_and_gradients(run, arrays, xs)
+    ys, dparams, dxs = of_layer(layer, params, xs)
+    assert_near(ys, expected)
+    assert_near(dxs, expected_dxs)
+    gradients = convert.to_equinox(layer, unique(dparams))
+    assert_all_near(eqx.filter(gradients, eqx.is_array), darrays)
     assert_equal(convert.from_equinox(modules), layer, params)
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell"])
+def test_equinox_without_biases(kind):
+    eqx = need("equinox")
+    make = getattr(eqx.nn, kind)
+    cell = make(I, H, use_bias=False, dtype=jnp.float64, key=jax.random.key(0))
+    layer, params = convert.from_equinox(cell)
+    xs = random_normal(2, (T, B, I), jnp.float64)
+    assert_near(layer.apply(params, xs)[1], run_equinox(cell, xs))
 
 
 # ONNX

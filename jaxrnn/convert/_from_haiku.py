@@ -1,4 +1,4 @@
-"""Haiku: gates of an LSTM in the order i, g, f, o, with 1 added to f at run time.
+"""From Haiku: gates of an LSTM in the order i, g, f, o, with 1 added to f at run time.
 
 Its LSTM has one matrix for the input and the state, the input's rows first. Its GRU has
 the order z, r, n, resets before the product, and its z lets the new state in: negated
@@ -11,26 +11,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .._base import Cell, Layer
-from .._cells.elman import ElmanParams, elman
-from .._cells.gru import GRUParams, gru
-from .._cells.lstm import LSTMParams, lstm
-from .._layers.time_distributed import (
-    DenseParams,
-    EmbeddingParams,
-    LayerNormParams,
-    dense,
-    embedding,
-    layer_norm,
-)
 from .._typing import Shape
-from . import _parts
-from ._arrays import gates, join, reorder, to_jax, to_numpy
-from ._linen import I_G_F_O, conv_lstm_of, conv_lstm_weights, without_dropout
-from ._parts import activation_name, assemble, cell_of, read, refuse
+from . import _make
+from ._arrays import gates, join, reorder, to_numpy
+from ._layouts import I_G_F_O, conv_lstm_of
 
 KINDS = {
     "vanilla_rnn": ("linear", "linear_1"),
@@ -105,7 +92,7 @@ def from_haiku(
         _entry(kind, name, params, spatial_shape, epsilon)
         for name, kind in modules.items()
     ]
-    return entries[0] if len(entries) == 1 else assemble(entries)
+    return entries[0] if len(entries) == 1 else _make.layers(entries)
 
 
 def _kind(name: str) -> str:
@@ -161,15 +148,14 @@ def _entry(
     if kind == "linear":
         w = leaf("", "w")
         b = np.zeros(w.shape[1], w.dtype) if "b" not in params[base] else leaf("", "b")
-        return dense(w.shape[1]), to_jax(DenseParams, w, b)
+        return _make.dense(w, b)
     if kind == "embed":
         table = leaf("", "embeddings")
-        return embedding(*table.shape), to_jax(EmbeddingParams, table)
+        return _make.embedding(table)
     if kind == "layer_norm":
         scale, b = leaf("", "scale"), leaf("", "offset")
-        made = layer_norm(len(b), epsilon=epsilon)
-        return made, to_jax(LayerNormParams, scale, b)
-    return _parts.recurrent([_cell(kind, leaf, space)])
+        return _make.layer_norm(scale, b, epsilon)
+    return _make.recurrent([_cell(kind, leaf, space)])
 
 
 def _cell(kind: str, leaf: Any, space: Shape | None) -> tuple[Cell, Any]:
@@ -178,18 +164,16 @@ def _cell(kind: str, leaf: Any, space: Shape | None) -> tuple[Cell, Any]:
         with contextlib.suppress(ValueError):  # which double_bias=False leaves out
             b = b + leaf("linear_1", "b")
         w_x, w_h = leaf("linear", "w"), leaf("linear_1", "w")
-        cell = elman(len(b), activation=jax.nn.relu)
-        return cell, to_jax(ElmanParams, w_x, w_h, b)
+        return _make.elman(w_x, w_h, b, jax.nn.relu)
     if kind == "lstm":
         w, b = reorder(leaf("linear", "w"), I_G_F_O), leaf("linear", "b")
         i, g, f, o = gates(b, 4)
         w_x, w_h = np.split(w, [len(w) - len(i)])
         b = join([i, f + np.ones_like(f), g, o])
-        return lstm(len(i)), to_jax(LSTMParams, w_x, w_h, b)
+        return _make.lstm(w_x, w_h, b)
     if kind == "gru":
         w_x, w_h, b = (_r_z_n(leaf("", name)) for name in ("w_i", "w_h", "b"))
-        cell = gru(len(w_h), reset_after=False)
-        return cell, to_jax(GRUParams, w_x, w_h, b, np.zeros_like(b))
+        return _make.gru(w_x, w_h, b, reset_after=False)
     parts = "input_to_hidden", "hidden_to_hidden"
     kernels = [leaf(part, "w") for part in parts]
     b = leaf(parts[0], "b") + leaf(parts[1], "b")
@@ -199,93 +183,3 @@ def _cell(kind: str, leaf: Any, space: Shape | None) -> tuple[Cell, Any]:
 def _r_z_n(array: np.ndarray) -> np.ndarray:
     z, r, n = gates(array, 3)
     return join([r, -z, n])
-
-
-def _z_r_n(array: np.ndarray) -> np.ndarray:
-    r, z, n = gates(array, 3)
-    return join([-z, r, n])
-
-
-def to_haiku(layer: Layer, params: Any) -> dict[str, dict[str, Any]]:
-    """Convert parameters to those of Haiku modules with their default names.
-
-    Args:
-        layer: a layer of ``elman`` with ReLU, ``lstm``, ``gru(..., reset_after=False)``
-            or ``conv_lstm``; ``dense``, ``embedding``, ``layer_norm``; or a stack of
-            these.
-        params: its parameters.
-
-    Returns:
-        Parameters by module: ``"lstm/linear"``, and in a stack ``"lstm_1/linear"`` for
-        the second LSTM, as ``hk.DeepRNN`` makes them inside ``hk.transform``.
-
-    Raises:
-        ValueError: Haiku has no such module; the message says what and why.
-        TypeError: see :func:`to_torch`.
-
-    Warns:
-        UserWarning: dropout is left out, which in Haiku is a function.
-
-    >>> import jax, jaxrnn
-    >>> from jaxrnn import convert
-    >>> layer = jaxrnn.layer(jaxrnn.lstm(5))
-    >>> weights = convert.to_haiku(layer, layer.init(jax.random.key(0), 3))
-    >>> weights["lstm/linear"]["w"].shape
-    (8, 20)
-    """
-    named: dict[str, dict[str, Any]] = {}
-    _write(read(layer, params), named, {})
-    return jax.tree.map(jnp.asarray, named)
-
-
-def _write(part: Any, named: dict[str, Any], counts: dict[str, int]) -> None:
-    def name(kind: str) -> str:
-        counts[kind] = counts.get(kind, -1) + 1
-        return kind if counts[kind] == 0 else f"{kind}_{counts[kind]}"
-
-    match part:
-        case _parts.Stack(parts):
-            for each in without_dropout(parts, "Haiku"):
-                _write(each, named, counts)
-            return
-        case _parts.Dense(own, activation):
-            if activation_name(activation) != "linear":
-                refuse("jaxrnn.dense with an activation", "hk.Linear has none")
-            named[name("linear")] = {"w": own.w, "b": own.b}
-            return
-        case _parts.Embedding(own):
-            named[name("embed")] = {"embeddings": own.table}
-            return
-        case _parts.LayerNorm(own, epsilon):
-            if epsilon != 1e-5:
-                refuse(
-                    f"epsilon={epsilon}", "it is not in Haiku's parameters, but 1e-5 is"
-                )
-            named[name("layer_norm")] = {"scale": own.scale, "offset": own.b}
-            return
-    if len(part.directions) == 2:
-        refuse("a bidirectional layer", "Haiku has none; convert each direction")
-    if part.reverse:
-        refuse("a reversed layer", "in Haiku that is an argument of hk.dynamic_unroll")
-    (own,) = part.directions
-    kind = cell_of(own, "Haiku", ("elman", "lstm", "gru_before", "conv_lstm"))
-    p = own.params
-    if kind == "elman":
-        if activation_name(own.options["activation"]) != "relu":
-            refuse(repr(own.cell), "hk.VanillaRNN has ReLU alone")
-        base = name("vanilla_rnn")
-        named[f"{base}/linear"] = {"w": p.w_x, "b": p.b}
-        named[f"{base}/linear_1"] = {"w": p.w_h, "b": np.zeros_like(p.b)}
-    elif kind == "lstm":
-        i, f, g, o = gates(p.b, 4)
-        w = reorder(np.concatenate([p.w_x, p.w_h]), I_G_F_O)
-        b = join([i, g, f - np.ones_like(f), o])
-        named[f"{name('lstm')}/linear"] = {"w": w, "b": b}
-    elif kind == "gru_before":
-        w_x, w_h, b = (_z_r_n(each) for each in (p.w_x, p.w_h, p.b + p.b_h))
-        named[name("gru")] = {"w_i": w_x, "w_h": w_h, "b": b}
-    else:
-        w_x, w_h, b = conv_lstm_weights(p)
-        base = name(f"conv{w_x.ndim - 2}_dlstm")
-        named[f"{base}/input_to_hidden"] = {"w": w_x, "b": b}
-        named[f"{base}/hidden_to_hidden"] = {"w": w_h, "b": np.zeros_like(b)}

@@ -1,4 +1,4 @@
-"""PyTorch: ``torch.nn`` modules and state dicts.
+"""From PyTorch: ``torch.nn`` modules and state dicts.
 
 torch stores transposed weights, ``weight_ih (G H, I)``, and two biases for each gate.
 Gates of an LSTM are in the order i, f, g, o, those of a GRU in the order r, z, n, as
@@ -16,21 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._base import Cell, Layer
-from .._cells.elman import ElmanParams, elman
-from .._cells.gru import GRUParams, gru
-from .._cells.lstm import LSTMParams, lstm
-from .._cells.projected_lstm import ProjectedLSTMParams, projected_lstm
-from .._layers.time_distributed import (
-    DenseParams,
-    EmbeddingParams,
-    LayerNormParams,
-    dense,
-    embedding,
-    layer_norm,
-)
-from . import _parts
-from ._arrays import check_shape, need, to_jax, to_numpy
-from ._parts import Dropout, activation_name, assemble, cell_of, read, refuse
+from . import _make
+from ._arrays import check_shape, need, to_numpy
+from ._parts import Dropout, refuse
 
 GATES = {"rnn": 1, "rnn_relu": 1, "lstm": 4, "gru": 3}
 MODULES = ("RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell")
@@ -69,19 +57,13 @@ def from_torch(module: Any) -> tuple[Layer, Any]:
     (7, 4, 10)
     """
     torch = need("torch", "torch")
-    return assemble_one(_from_torch(torch.nn, module))
-
-
-def assemble_one(entry: Any) -> tuple[Layer, Any]:
-    if isinstance(entry, Dropout):
-        refuse("Dropout alone", "there is no layer whose inputs or outputs it drops")
-    return entry
+    return _make.whole(_from_torch(torch.nn, module))
 
 
 def _from_torch(nn: Any, module: Any) -> Any:
     kind = type(module)
     if kind is nn.Sequential:
-        return assemble([_from_torch(nn, each) for each in module])
+        return _make.layers([_from_torch(nn, each) for each in module])
     if kind is nn.Dropout:
         return Dropout(module.p, variational=False)
     if kind not in [getattr(nn, name) for name in MODULES]:
@@ -113,12 +95,12 @@ def _rate(module: Any) -> float:
 def _dense(weights: Mapping[str, np.ndarray]) -> tuple[Layer, Any]:
     w = weights["weight"].T
     b = weights.get("bias", np.zeros(w.shape[1], w.dtype))
-    return dense(w.shape[1]), to_jax(DenseParams, w, b)
+    return _make.dense(w, b)
 
 
 def _embedding(weights: Mapping[str, np.ndarray]) -> tuple[Layer, Any]:
     table = weights["weight"]
-    return embedding(*table.shape), to_jax(EmbeddingParams, table)
+    return _make.embedding(table)
 
 
 def _layer_norm(module: Any, weights: Mapping[str, np.ndarray]) -> tuple[Layer, Any]:
@@ -127,7 +109,7 @@ def _layer_norm(module: Any, weights: Mapping[str, np.ndarray]) -> tuple[Layer, 
     (size,) = module.normalized_shape
     scale = weights.get("weight", np.ones(size, np.float32))
     b = weights.get("bias", np.zeros(size, scale.dtype))
-    return layer_norm(size, epsilon=module.eps), to_jax(LayerNormParams, scale, b)
+    return _make.layer_norm(scale, b, module.eps)
 
 
 def from_torch_state_dict(
@@ -263,12 +245,12 @@ def _recurrent(
             suffix = f"_l{index}" + "_reverse" * backward
             group = groups.get((index, backward), {})
             cells.append(_cell(group, kind, suffix, expected))
-        layer, params = _parts.recurrent(cells)
+        layer, params = _make.recurrent(cells)
         if entries and rate:
             entries.append(Dropout(rate, variational=False))
         entries.append((layer, params))
         expected = layer.output_size
-    return entries[0] if num_layers == 1 else assemble(entries)
+    return entries[0] if num_layers == 1 else _make.layers(entries)
 
 
 def _cell(
@@ -308,130 +290,13 @@ def _cell(
             f"state_dict must not have {'weight_hr' + suffix!r} for kind {kind!r}"
         )
     if kind == "gru":
-        return gru(size), to_jax(GRUParams, w_x.T, w_h.T, b, b_h)
+        return _make.gru(w_x.T, w_h.T, b, b_h)
     if kind == "lstm" and "weight_hr" in group:
-        cell, w_r = projected_lstm(size, w_h.shape[1]), group["weight_hr"]
-        check_shape("weight_hr" + suffix, w_r, (w_h.shape[1], size))
-        return cell, to_jax(ProjectedLSTMParams, w_x.T, w_h.T, b + b_h, w_r.T)
+        w_r = check_shape(
+            "weight_hr" + suffix, group["weight_hr"], (w_h.shape[1], size)
+        )
+        return _make.projected_lstm(w_x.T, w_h.T, b + b_h, w_r.T)
     if kind == "lstm":
-        return lstm(size), to_jax(LSTMParams, w_x.T, w_h.T, b + b_h)
-    cell = elman(size, activation=jax.nn.relu if kind == "rnn_relu" else jnp.tanh)
-    return cell, to_jax(ElmanParams, w_x.T, w_h.T, b + b_h)
-
-
-def to_torch(layer: Layer, params: Any, *, bias: bool = True) -> dict[str, np.ndarray]:
-    """Convert a layer to a state dict of PyTorch.
-
-    Args:
-        layer: a layer of ``elman`` with tanh or ReLU, ``lstm``, ``projected_lstm`` or
-            ``gru``, in one direction or both; ``dense``, ``embedding``,
-            ``layer_norm``; or a stack of these, with :func:`jaxrnn.dropout` or without.
-        params: its parameters.
-        bias: False leaves out the biases of recurrent and dense layers, for modules
-            that were made with ``bias=False``. They must be zero.
-
-    Returns:
-        Names and arrays of NumPy: what ``module.load_state_dict`` takes, after
-        ``torch.from_numpy`` of each; bfloat16 is widened to float32, which NumPy has.
-        Recurrent layers of one kind and one size in a
-        stack are one module with ``num_layers``; any other stack is a ``Sequential``,
-        where dropout is a module of its own. Of two biases, the second is zero.
-
-    Raises:
-        ValueError: torch has no such module; the message says what and why.
-        TypeError: ``layer`` is not a :class:`jaxrnn.Layer`, or ``params`` are not of
-            its type.
-
-    >>> import jax, jaxrnn
-    >>> from jaxrnn import convert
-    >>> layer = jaxrnn.layer(jaxrnn.gru(5))
-    >>> weights = convert.to_torch(layer, layer.init(jax.random.key(0), 3))
-    >>> for name, array in weights.items():
-    ...     print(name, array.shape)
-    weight_ih_l0 (15, 3)
-    weight_hh_l0 (15, 5)
-    bias_ih_l0 (15,)
-    bias_hh_l0 (15,)
-    """
-    named: dict[str, np.ndarray] = {}
-    _write(read(layer, params), "", bias, named)
-    return {name: _writable(array) for name, array in named.items()}
-
-
-def _writable(array: np.ndarray) -> np.ndarray:
-    return np.array(array, np.float32 if array.dtype == jnp.bfloat16 else array.dtype)
-
-
-def _write(part: Any, prefix: str, bias: bool, named: dict[str, np.ndarray]) -> None:
-    match part:
-        case _parts.Recurrent():
-            named |= _named(part, 0, prefix, bias)
-        case _parts.Dense(params, activation):
-            if activation_name(activation) != "linear":
-                refuse("jaxrnn.dense with an activation", "torch.nn.Linear has none")
-            named[prefix + "weight"] = np.ascontiguousarray(params.w.T)
-            if bias or _is_zero("dense", params.b):
-                named |= {prefix + "bias": params.b} if bias else {}
-        case _parts.Embedding(params):
-            named[prefix + "weight"] = params.table
-        case _parts.LayerNorm(params):
-            named |= {prefix + "weight": params.scale, prefix + "bias": params.b}
-        case _parts.Dropout(_, variational):
-            if variational:
-                refuse("variational dropout", "torch draws at each step")
-        case _parts.Stack(parts):
-            layers = [each for each in parts if not isinstance(each, Dropout)]
-            if _is_one_module(layers):
-                for index, each in enumerate(layers):
-                    named |= _named(each, index, prefix, bias)
-                return
-            for index, each in enumerate(parts):
-                _write(each, f"{prefix}{index}.", bias, named)
-
-
-def _is_one_module(layers: list[Any]) -> bool:
-    """Whether layers are those of one torch module with ``num_layers``."""
-    if not all(isinstance(each, _parts.Recurrent) for each in layers):
-        return False
-    alike = {
-        (each.reverse, len(each.directions), *own.form)
-        for each in layers
-        for own in each.directions
-    }
-    return len(alike) == 1
-
-
-def _named(part: Any, index: int, prefix: str, bias: bool) -> dict[str, np.ndarray]:
-    """The weights of one recurrent layer."""
-    if part.reverse:
-        refuse("a reversed layer", "torch has only both directions together")
-    if part.merge is not None and part.merge is not _parts.CONCATENATE:
-        refuse(f"merge={part.merge!r}", "torch concatenates both directions")
-    named: dict[str, np.ndarray] = {}
-    if len({own.form for own in part.directions}) > 1:
-        refuse("two directions with different cells", "torch has one cell for both")
-    for own, suffix in zip(part.directions, ("", "_reverse"), strict=False):
-        kind = cell_of(own, "torch", ("elman", "lstm", "gru", "projected_lstm"))
-        if kind == "elman" and activation_name(own.options["activation"]) not in (
-            "tanh",
-            "relu",
-        ):
-            refuse(repr(own.cell), "torch.nn.RNN has tanh and ReLU alone")
-        p, end = own.params, f"_l{index}{suffix}"
-        named[f"{prefix}weight_ih{end}"] = np.ascontiguousarray(p.w_x.T)
-        named[f"{prefix}weight_hh{end}"] = np.ascontiguousarray(p.w_h.T)
-        b_h = p.b_h if kind == "gru" else np.zeros_like(p.b)
-        if bias:
-            named[f"{prefix}bias_ih{end}"] = p.b
-            named[f"{prefix}bias_hh{end}"] = b_h
-        else:
-            _is_zero(kind, p.b), _is_zero(kind, b_h)
-        if kind == "projected_lstm":
-            named[f"{prefix}weight_hr{end}"] = np.ascontiguousarray(p.w_r.T)
-    return named
-
-
-def _is_zero(what: str, bias: np.ndarray) -> bool:
-    if np.any(bias):
-        raise ValueError(f"bias must be True for {what} with biases other than zero")
-    return True
+        return _make.lstm(w_x.T, w_h.T, b + b_h)
+    activation = jax.nn.relu if kind == "rnn_relu" else jnp.tanh
+    return _make.elman(w_x.T, w_h.T, b + b_h, activation)

@@ -1,4 +1,4 @@
-"""Keras 3: layers with the gates of a GRU in the order z, r, n, otherwise as here.
+"""From Keras 3: layers with the gates of a GRU in the order z, r, n, otherwise as here.
 
 Keras has one bias for most cells, and two, stacked, for a GRU that resets after the
 product. Its convolutional LSTMs have the layout of :func:`jaxrnn.conv_lstm`.
@@ -12,29 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from .._base import Cell, Layer
-from .._cells.conv_lstm import conv_lstm
-from .._cells.elman import ElmanParams, elman
-from .._cells.gru import GRUParams, gru
-from .._cells.lstm import LSTMParams, lstm
-from .._descriptions.known import known
-from .._layers.time_distributed import (
-    DenseParams,
-    EmbeddingParams,
-    LayerNormParams,
-    dense,
-    embedding,
-    layer_norm,
-)
-from .._typing import Array
-from . import _parts
-from ._arrays import need, note_dtype, reorder, to_jax, to_numpy
+from . import _make, _parts
+from ._arrays import need, note_dtype, reorder, to_numpy
 from ._parts import (
     ACTIVATIONS,
     Dropout,
-    activation_name,
-    assemble,
-    cell_of,
-    read,
+    average,
     refuse,
 )
 
@@ -43,12 +26,6 @@ R_Z_N = (1, 0, 2)  # from z, r, n, and back
 # Keras's gelu is exact, where JAX's is the approximation by tanh; the slope of Keras's
 # leaky ReLU is 0.2, where JAX's is 0.01.
 OTHER_ACTIVATIONS = ("gelu", "leaky_relu")
-
-
-@known
-def average(forward: Array, backward: Array) -> Array:
-    """Average the outputs of both directions, as Keras's ``merge_mode="ave"``."""
-    return (forward + backward) / 2
 
 
 MERGES = {
@@ -93,17 +70,14 @@ def from_keras(layer: Any) -> tuple[Layer, Any]:
     jaxrnn.layer(jaxrnn.gru(5))
     """
     keras = need("keras", "keras")
-    entry = _from_keras(keras, layer)
-    if isinstance(entry, Dropout):
-        refuse("Dropout alone", "there is no layer whose inputs or outputs it drops")
-    return entry
+    return _make.whole(_from_keras(keras, layer))
 
 
 def _from_keras(keras: Any, layer: Any) -> Any:
     own = keras.layers
     name = type(layer).__name__
     if type(layer) is keras.Sequential:
-        return assemble([_from_keras(keras, each) for each in layer.layers])
+        return _make.layers([_from_keras(keras, each) for each in layer.layers])
     if not _is_of(own, layer):
         raise TypeError(
             "layer must be a layer of Keras itself, and no subclass, got "
@@ -125,7 +99,7 @@ def _from_keras(keras: Any, layer: Any) -> Any:
                     stacklevel=4,
                 )
             table = to_numpy("embeddings", layer.embeddings)
-            return embedding(*table.shape), to_jax(EmbeddingParams, table)
+            return _make.embedding(table)
         case "LayerNormalization":
             return _layer_norm(layer)
         case "Bidirectional":
@@ -133,7 +107,7 @@ def _from_keras(keras: Any, layer: Any) -> Any:
         case "RNN":
             cells = getattr(layer.cell, "cells", [layer.cell])
             entries = [_recurrent(layer, [cell]) for cell in cells]
-            return entries[0] if len(entries) == 1 else assemble(entries)
+            return entries[0] if len(entries) == 1 else _make.layers(entries)
         case "SimpleRNN" | "LSTM" | "GRU":
             return _recurrent(layer, [layer.cell])
         case _ if name in CONVOLUTIONS:
@@ -155,10 +129,7 @@ def _dense(layer: Any) -> tuple[Layer, Any]:
     b = np.zeros(w.shape[-1], w.dtype)
     if layer.use_bias:
         b = to_numpy("bias", layer.bias)
-    activation = _activation(layer, layer.activation)
-    if activation is ACTIVATIONS["linear"]:
-        return dense(w.shape[-1]), to_jax(DenseParams, w, b)
-    return dense(w.shape[-1], activation=activation), to_jax(DenseParams, w, b)
+    return _make.dense(w, b, _activation(layer, layer.activation))
 
 
 def _layer_norm(layer: Any) -> tuple[Layer, Any]:
@@ -170,11 +141,10 @@ def _layer_norm(layer: Any) -> tuple[Layer, Any]:
     given = layer.gamma if layer.gamma is not None else layer.beta
     if given is None:
         refuse(layer, "it has neither scale nor centre, from which its size follows")
-    size = given.shape[-1]
     like = to_numpy("weights", given)
     scale = np.ones_like(like) if layer.gamma is None else to_numpy("g", layer.gamma)
     b = np.zeros_like(like) if layer.beta is None else to_numpy("beta", layer.beta)
-    return layer_norm(size, epsilon=layer.epsilon), to_jax(LayerNormParams, scale, b)
+    return _make.layer_norm(scale, b, layer.epsilon)
 
 
 def _bidirectional(layer: Any) -> tuple[Layer, Any]:
@@ -187,7 +157,7 @@ def _bidirectional(layer: Any) -> tuple[Layer, Any]:
     options = {}
     if layer.merge_mode != "concat":
         options["merge"] = MERGES[layer.merge_mode]
-    entry = _parts.recurrent([(forward, own), (backward, other)], **options)
+    entry = _make.recurrent([(forward, own), (backward, other)], **options)
     return _with_dropout(entry, layer.forward_layer.cell)
 
 
@@ -204,7 +174,7 @@ def _recurrent(
             "go_backwards returns outputs in reversed order; convert the layer without "
             "it, and use jaxrnn.layer(cell, reverse=True), which keeps the order",
         )
-    entry = _parts.recurrent([_cell(cell, spatial_shape) for cell in cells])
+    entry = _make.recurrent([_cell(cell, spatial_shape) for cell in cells])
     return _with_dropout(entry, cells[0])
 
 
@@ -219,7 +189,7 @@ def _with_dropout(entry: tuple[Layer, Any], cell: Any) -> tuple[Layer, Any]:
     if not rate:
         return entry
     (layer,), (params,) = _stack_entries(
-        assemble([Dropout(rate, variational=True), entry])
+        _make.layers([Dropout(rate, variational=True), entry])
     )
     return layer, params
 
@@ -260,12 +230,6 @@ def _is_activation(function: Any, name: str) -> bool:
     return function is getattr(need("keras", "keras").activations, name)
 
 
-def _keras_name(activation: Any) -> str | None:
-    """Return the name of the activation of Keras that computes the same, or None."""
-    name = activation_name(activation)
-    return None if name in OTHER_ACTIVATIONS else name
-
-
 def _cell(cell: Any, spatial_shape: tuple[int, ...] | None) -> tuple[Cell, Any]:
     keras = need("keras", "keras")
     name = type(cell).__name__
@@ -277,10 +241,9 @@ def _cell(cell: Any, spatial_shape: tuple[int, ...] | None) -> tuple[Cell, Any]:
     after = getattr(cell, "reset_after", False)
     zero = np.zeros((2, w_x.shape[-1]) if after else w_x.shape[-1], w_x.dtype)
     b = to_numpy("bias", cell.bias) if cell.use_bias else zero
-    size = w_h.shape[-2]
     if name == "SimpleRNNCell":
         activation = _activation(cell, cell.activation)
-        return elman(size, activation=activation), to_jax(ElmanParams, w_x, w_h, b)
+        return _make.elman(w_x, w_h, b, activation)
     for option, expected in (
         ("activation", "tanh"),
         ("recurrent_activation", "sigmoid"),
@@ -288,120 +251,11 @@ def _cell(cell: Any, spatial_shape: tuple[int, ...] | None) -> tuple[Cell, Any]:
         if not _is_activation(getattr(cell, option), expected):
             refuse(cell, f"{option} must be {expected}")
     if spatial_shape is not None:
-        own = conv_lstm(size, w_x.shape[:-2], spatial_shape)
-        return own, to_jax(LSTMParams, w_x, w_h, b)
+        return _make.conv_lstm(w_x, w_h, b, spatial_shape)
     if name == "LSTMCell":
-        return lstm(size), to_jax(LSTMParams, w_x, w_h, b)
+        return _make.lstm(w_x, w_h, b)
     if name != "GRUCell":
         raise TypeError(f"cells must be SimpleRNN, LSTM or GRU cells, got {name}")
     w_x, w_h, b = (reorder(each, R_Z_N) for each in (w_x, w_h, b))
     b, b_h = b if after else (b, np.zeros_like(b))
-    return gru(size, reset_after=after), to_jax(GRUParams, w_x, w_h, b, b_h)
-
-
-def to_keras(layer: Layer, params: Any) -> Any:
-    """Convert a layer to one of Keras 3.
-
-    Args:
-        layer: a layer of ``elman``, ``lstm``, ``gru`` (both forms) or ``conv_lstm``, in
-            one direction or both; ``dense``, ``embedding``, ``layer_norm``; or a stack
-            of these, with :func:`jaxrnn.dropout` or without.
-        params: its parameters.
-
-    Returns:
-        A built layer of Keras with these weights, in their dtype, that returns the
-        outputs of all steps; a ``Sequential`` for a stack. ``get_weights()`` has the
-        arrays.
-
-    Raises:
-        ValueError: Keras has no such layer; the message says what and why.
-        TypeError: see :func:`to_torch`.
-
-    >>> import jax, jaxrnn
-    >>> from jaxrnn import convert
-    >>> layer = jaxrnn.layer(jaxrnn.lstm(5))
-    >>> module = convert.to_keras(layer, layer.init(jax.random.key(0), 3))
-    >>> [tuple(weight.shape) for weight in module.weights]
-    [(3, 20), (5, 20), (20,)]
-    """
-    keras = need("keras", "keras")
-    made = _to_keras(keras, read(layer, params))
-    if len(made) == 1:
-        return made[0]
-    model = keras.Sequential(made)
-    built = next(each for each in made if each.weights)
-    model.build(built.get_build_config()["input_shape"])
-    return model
-
-
-def _to_keras(keras: Any, part: Any) -> list[Any]:
-    layers = keras.layers
-    match part:
-        case _parts.Stack(parts):
-            return [each for inner in parts for each in _to_keras(keras, inner)]
-        case _parts.Dropout(rate, variational):
-            shape = (None, 1, None) if variational else None
-            return [layers.Dropout(rate, noise_shape=shape)]
-        case _parts.Dense(own, activation):
-            name = _keras_name(activation)
-            if name is None:
-                refuse(f"activation={activation!r}", "Keras has none that is the same")
-            made = layers.Dense(own.w.shape[1], activation=name, dtype=_dtype(own.w))
-            return [_built(made, (None, None, own.w.shape[0]), list(own))]
-        case _parts.Embedding(own):
-            made = layers.Embedding(*own.table.shape, dtype=_dtype(own.table))
-            return [_built(made, (None, None), list(own))]
-        case _parts.LayerNorm(own, epsilon):
-            made = layers.LayerNormalization(epsilon=epsilon, dtype=_dtype(own.b))
-            return [_built(made, (None, None, len(own.b)), list(own))]
-    return [_recurrent_layer(layers, part)]
-
-
-def _dtype(array: np.ndarray) -> str:
-    return str(array.dtype)
-
-
-def _built(layer: Any, shape: tuple[int | None, ...], weights: list[np.ndarray]) -> Any:
-    layer.build(shape)
-    layer.set_weights(weights)
-    return layer
-
-
-def _recurrent_layer(layers: Any, part: Any) -> Any:
-    if part.reverse:
-        refuse("a reversed layer", "Keras returns its outputs in reversed order")
-    if len({own.form for own in part.directions}) > 1:
-        refuse("two directions with different cells", "Keras has one cell for both")
-    first = part.directions[0]
-    kind = cell_of(first, "Keras", ("elman", "lstm", "gru", "gru_before", "conv_lstm"))
-    options = {"return_sequences": True, "dtype": _dtype(first.params.b)}
-    space: tuple[int, ...] = ()
-    if kind == "conv_lstm":
-        kernel, space = first.options["kernel_shape"], first.options["spatial_shape"]
-        make = getattr(layers, f"ConvLSTM{len(space)}D")
-        options |= {"kernel_size": kernel, "padding": "same"}
-    elif kind == "elman":
-        name = _keras_name(first.options["activation"])
-        if name is None:
-            refuse(repr(first.cell), "Keras has no activation that is the same")
-        make, options["activation"] = layers.SimpleRNN, name
-    elif kind == "lstm":
-        make = layers.LSTM
-    else:
-        make, options["reset_after"] = layers.GRU, kind == "gru"
-    made = make(first.hidden_size, **options)
-    if len(part.directions) == 2:
-        names = [name for name, merge in MERGES.items() if merge is part.merge]
-        if not names:
-            refuse(f"merge={part.merge!r}", "Keras has no merge_mode for it")
-        made = layers.Bidirectional(made, merge_mode=names[0], dtype=options["dtype"])
-    weights = [array for own in part.directions for array in _weights(own)]
-    return _built(made, (None, None, *space, first.input_size), weights)
-
-
-def _weights(part: Any) -> list[np.ndarray]:
-    p = part.params
-    if part.kind not in ("gru", "gru_before"):
-        return list(p)
-    w_x, w_h, b, b_h = (reorder(each, R_Z_N) for each in p)
-    return [w_x, w_h, np.stack([b, b_h]) if part.kind == "gru" else b + b_h]
+    return _make.gru(w_x, w_h, b, b_h, reset_after=after)
