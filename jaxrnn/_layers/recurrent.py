@@ -110,6 +110,12 @@ def _concatenate(forward: Array, backward: Array) -> Array:
     return jnp.concatenate([forward, backward], axis=-1)
 
 
+@known
+def _average(forward: Array, backward: Array) -> Array:
+    """Average the outputs: a merge that :mod:`jaxrnn.convert` needs, with a name."""
+    return (forward + backward) / 2
+
+
 def _merged_size(
     merge: Callable[[Array, Array], Array], forward: int, backward: int
 ) -> int:

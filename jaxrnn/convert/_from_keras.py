@@ -16,8 +16,8 @@ from . import _make, _parts
 from ._arrays import need, note_dtype, reorder, to_numpy
 from ._parts import (
     ACTIVATIONS,
+    AVERAGE,
     Dropout,
-    average,
     refuse,
 )
 
@@ -32,7 +32,7 @@ MERGES = {
     "concat": _parts.CONCATENATE,
     "sum": jnp.add,
     "mul": jnp.multiply,
-    "ave": average,
+    "ave": AVERAGE,
 }
 
 

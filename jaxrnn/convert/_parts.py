@@ -14,22 +14,15 @@ import numpy as np
 
 from .._base import Cell, Layer
 from .._checks import check_layer
-from .._descriptions.known import known
 from .._descriptions.spec import Spec
-from .._layers.recurrent import _concatenate
+from .._layers.recurrent import _average, _concatenate
 from .._layers.time_distributed import _identity
 from .._numerics.activation import identity
 from .._numerics.int8 import dequantized
 from .._params import check_params, template_of
-from .._typing import Array
 
 CONCATENATE = _concatenate  # the default of ``merge``
-
-
-@known
-def average(forward: Array, backward: Array) -> Array:
-    """Average the outputs of both directions, as Keras's ``merge_mode="ave"``."""
-    return (forward + backward) / 2
+AVERAGE = _average  # Keras's merge_mode="ave", which files can name
 
 
 class Direction(NamedTuple):

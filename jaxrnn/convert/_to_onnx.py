@@ -21,9 +21,9 @@ from .._typing import Shape
 from . import _parts
 from ._arrays import join, need, reorder
 from ._parts import (
+    AVERAGE,
     Dropout,
     activation_name,
-    average,
     cell_of,
     read,
     refuse,
@@ -49,7 +49,7 @@ DENSE = {
 REDUCTIONS = [
     (jnp.add, "ReduceSum"),
     (jnp.multiply, "ReduceProd"),
-    (average, "ReduceMean"),
+    (AVERAGE, "ReduceMean"),
 ]
 
 

@@ -16,6 +16,7 @@ from frameworks import need
 import jaxrnn
 from jaxrnn import convert
 from jaxrnn._layers.recurrent import BidirectionalParams
+from jaxrnn.convert._parts import AVERAGE
 
 RELU = {"activation": jax.nn.relu}
 CELLS = {
@@ -401,6 +402,24 @@ def test_keras_merges(keras, mode):
     xs = random_normal(2, (T, B, I), jnp.float32)
     assert_near(run_keras(module, xs), layer.apply(params, xs)[1], 3e-6)
     assert convert.from_keras(convert.to_keras(layer, params))[0] == layer
+
+
+def test_a_file_can_name_every_merge():
+    code = """
+import jaxrnn
+spec = 'MERGES'
+for each in spec.split(';'):
+    jaxrnn.from_spec(each)
+assert 'jaxrnn.convert' not in __import__('sys').modules
+"""
+    lstm = jaxrnn.lstm(H)
+    specs = [
+        jaxrnn.bidirectional(lstm, lstm, merge=merge).spec.to_json()
+        for merge in (jnp.add, jnp.multiply, AVERAGE)
+    ]
+    line = [sys.executable, "-c", code.replace("MERGES", ";".join(specs))]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_keras_sequential(keras):
